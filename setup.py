@@ -1,0 +1,5 @@
+"""The project's metadata stands in pyproject.toml; old tools look here."""
+
+from setuptools import setup
+
+setup()

@@ -1,4 +1,4 @@
-"""The package as others get it: a wheel, its files, its imports, its README."""
+"""The package as others get it: wheel, files, imports, README."""
 
 from __future__ import annotations
 

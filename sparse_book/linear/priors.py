@@ -223,7 +223,7 @@ class SpikeAndSlab(Distribution):
     def sample(
         self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()
     ) -> Tensor:
-        """Draw coefficients, shape (*sample_shape, *batch_shape)."""
+        """Draw coefficients of the given shape, times the batch shape."""
         with torch.no_grad():
             shape = self._extended_shape(torch.Size(sample_shape))
             return _draw_mixed(shape, self.active_probability, self.slab)

@@ -1,0 +1,113 @@
+"""What the tests share: hypothesis's profile, the data, pages in a browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+ROOT = Path(__file__).resolve().parent.parent
+HTML = ROOT / "_build" / "html"
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+SCREENS = {
+    "light": {"viewport": {"width": 1280, "height": 900}},
+    "dark": {
+        "viewport": {"width": 1280, "height": 900},
+        "color_scheme": "dark",
+    },
+    "phone": {
+        "viewport": {"width": 390, "height": 844},
+        "device_scale_factor": 2,
+        "has_touch": True,
+    },
+}
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+# The same examples in every run, and no complaints of a busy machine.
+settings.register_profile("book", deadline=None, derandomize=True)
+settings.load_profile("book")
+
+# Real data, where they lie beside the project and nothing else is said.
+BESIDE = ROOT.parent / "shared" / "data"
+if BESIDE.is_dir():
+    os.environ.setdefault("SPARSE_BOOK_DATA", str(BESIDE))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium, or a visible skip."""
+    if not CHROMIUM:
+        pytest.skip("no Chromium on this machine (variable CHROMIUM)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(params=SCREENS)
+def screen(request: pytest.FixtureRequest) -> str:
+    """The name of a kind of screen: every test runs on each."""
+    return str(request.param)
+
+
+@pytest.fixture
+def page_of(browser: Browser, screen: str) -> Iterator[Callable[[str], Page]]:
+    """Open a built page from its file; outside requests and errors fail."""
+    context = browser.new_context(**SCREENS[screen])
+    outside: list[str] = []
+    errors: list[str] = []
+
+    def guard(route) -> None:  # type: ignore[no-untyped-def]
+        url = route.request.url
+        if url.startswith(("file:", "data:", "blob:")):
+            route.continue_()
+        else:
+            outside.append(url)
+            route.abort()
+
+    def note(message) -> None:  # type: ignore[no-untyped-def]
+        if message.type == "error":
+            errors.append(message.text)
+
+    context.route("**/*", guard)
+
+    def open_page(name: str) -> Page:
+        path = HTML / f"{name}.html"
+        if not path.is_file():
+            pytest.fail(f"{name} is not built: run make book")
+        tab = context.new_page()
+        tab.on("console", note)
+        tab.on("pageerror", lambda error: errors.append(str(error)))
+        tab.goto(path.as_uri())
+        tab.wait_for_function(
+            "() => !document.querySelector('script[src*=mathjax], "
+            "script[src*=tex-svg]') || (window.MathJax?.startup?.promise "
+            "&& MathJax.startup.promise.then(() => true))"
+        )
+        state = "script[type='application/vnd.jupyter.widget-view+json']"
+        if tab.locator(state).count():
+            tab.wait_for_selector(".sb-widget, .widget-subarea > *")
+        return tab
+
+    yield open_page
+    context.close()
+    assert not outside, "the page asked for something outside"
+    assert not errors, "the page wrote errors to the console"

@@ -1,0 +1,171 @@
+"""Every built page: whole, quiet, readable, with links that lead somewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from functools import cache, partial
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from conftest import HTML, ROOT
+
+sys.path.insert(0, str(ROOT / "book"))
+from build import listed_pages
+
+PAGES = listed_pages()
+SCHEMES = {"http", "https", "mailto"}
+
+
+class Links(HTMLParser):
+    """The targets and the links of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.targets: set[str] = set()
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.feed(text)
+
+    def handle_starttag(
+        self, tag: str, attrs: list[tuple[str, str | None]]
+    ) -> None:
+        values = dict(attrs)
+        self.targets.update(
+            value
+            for name in ("id", "name")
+            if (value := values.get(name)) is not None
+        )
+        if tag == "a" and values.get("href"):
+            self.links.append(str(values["href"]))
+        if tag in {"script", "img", "iframe"} and values.get("src"):
+            self.loads.append(str(values["src"]))
+        if tag == "link" and values.get("rel") == "stylesheet":
+            self.loads.append(str(values["href"]))
+        if tag == "img":
+            self.images.append(values)
+
+
+@cache
+def links_of(path: Path) -> Links:
+    return Links(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(name: str) -> None:
+    path = HTML / f"{name}.html"
+    assert path.is_file(), "run make book"
+    page = links_of(path)
+    lost = []
+    for link in page.links + page.loads:
+        parts = urlsplit(link)
+        if parts.scheme in SCHEMES and link in page.links:
+            continue
+        if parts.scheme in {"data", "javascript"}:
+            continue
+        assert not parts.scheme and not parts.netloc, f"loads from {link}"
+        target = (path.parent / unquote(parts.path)).resolve()
+        target = path if not parts.path else target
+        anchor = unquote(parts.fragment)
+        if not target.exists() or (
+            anchor
+            and target.suffix == ".html"
+            and anchor not in links_of(target).targets
+        ):
+            lost.append(link)
+    assert not lost
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_pictures_have_words(name: str) -> None:
+    for image in links_of(HTML / f"{name}.html").images:
+        assert image.get("alt") is not None, image.get("src")
+        if "_images/" in (image.get("src") or ""):
+            assert len(str(image["alt"])) > 20, image["src"]
+
+
+def test_no_other_scripts_than_those_that_lie_beside() -> None:
+    """A page opened from a file must find each script below the book."""
+    for name in PAGES:
+        path = HTML / f"{name}.html"
+        for load in links_of(path).loads:
+            local = urlsplit(load).path
+            assert (
+                (path.parent / unquote(local))
+                .resolve()
+                .is_relative_to(HTML.resolve())
+            )
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_in_a_browser(page_of, screen: str, name: str) -> None:
+    page = page_of(name)
+    assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
+    wide = page.evaluate(
+        "document.documentElement.scrollWidth - window.innerWidth"
+    )
+    assert wide <= 0, f"{wide} pixels wider than the {screen} screen"
+    text = page.locator("article").inner_text()
+    assert "#|" not in text and "nbdev_export" not in text
+    assert "Traceback" not in text
+    theme = page.evaluate("document.documentElement.dataset.theme")
+    assert theme == ("dark" if screen == "dark" else "light")
+
+
+def test_search_works_from_a_file(page_of, screen: str) -> None:
+    page = page_of("nbs/glossary")
+    page.goto((HTML / "search.html").as_uri() + "?q=sparse")
+    page.wait_for_selector("#search-results li")
+    assert page.locator("#search-results li a").count() > 1
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[str]:
+    """The built book behind a small server on this machine."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = partial(Quiet, directory=str(HTML))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_pages_over_http(browser, served: str) -> None:
+    context = browser.new_context()
+    outside: list[str] = []
+    errors: list[str] = []
+
+    def guard(route) -> None:
+        if route.request.url.startswith((served, "data:", "blob:")):
+            route.continue_()
+        else:
+            outside.append(route.request.url)
+            route.abort()
+
+    def note(message) -> None:
+        if message.type == "error":
+            errors.append(f"{tab.url}: {message.text}")
+
+    context.route("**/*", guard)
+    tab = context.new_page()
+    tab.on("console", note)
+    for name in PAGES:
+        tab.goto(f"{served}/{name}.html")
+        tab.wait_for_load_state("networkidle")
+        state = "script[type='application/vnd.jupyter.widget-view+json']"
+        if tab.locator(state).count():
+            tab.wait_for_selector(".sb-widget")
+    context.close()
+    assert not outside and not errors

@@ -165,7 +165,7 @@ def random_patterns(
     check_count("units", units, low=1)
     check_count("active", active, high=units)
     places = _draw_places(count, units, active, generator)
-    if not distinct:
+    if not distinct or count == 0:
         return _patterns_of(places, units, dtype)
     available = math.comb(units, active)
     if count > available:
@@ -507,8 +507,8 @@ def willshaw_capacity(
     """Return about how many random pairs a Willshaw memory can hold.
 
     Equation eq-willshaw-capacity of the page "Neural codes", which treats
-    synapses as independent and is therefore too high, by up to a third when
-    few pairs fit; Willshaw, Buneman and Longuet-Higgins (1969).
+    synapses as independent: too high, by up to 40 %, where few and dense
+    pairs fit; Willshaw, Buneman and Longuet-Higgins (1969).
 
     Args:
         units: inputs, and as many outputs; a whole number or an integer

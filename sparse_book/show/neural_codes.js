@@ -123,7 +123,7 @@ export function sentence({ units, active, stimuli, failing, misread, expected })
   const bits = capacityBits(units, active);
   const silence = failing === 0 ? "With no unit failing" : `With ${Math.round(100 * failing)} % failing`;
   return `${active} of ${units} active: ${fixed(bits, 1)} bits, ${fixed(bits / active, 1)} per spike; two patterns share ` +
-    `${fixed((active * active) / units)} units on average. ${silence}, ${percent(misread)} of ${stimuli} stimuli are misread (expected ${percent(expected)}).`;
+    `${fixed((active * active) / units)} units. ${silence}, ${percent(misread)} of ${stimuli} stimuli are misread (expected: ${percent(expected)}).`;
 }
 
 /** What a reader of the survivors can conclude. */
@@ -159,16 +159,15 @@ function render({ model, el }) {
   button(row, "New stimuli", () => set({ seed: get("seed") + 1 }));
   const said = readout(root);
 
-  const populations = html(root, "div", { class: "sb-panels" });
+  const panels = html(root, "div", { class: "sb-panels" });
+  const places = ["sb-populations", "sb-capacity", "sb-errors", "sb-overlaps"].map((name) => html(panels, "div", { class: `sb-cell ${name}` }));
   const stages = ["A", "B"].map((name) => {
-    const figure = html(populations, "figure", { class: "sb-panel" });
+    const figure = html(places[0], "figure", { class: "sb-panel" });
     const id = uniqueId("sb-population");
     html(figure, "figcaption", { id }, `Stimulus ${name}`);
     const picture = svg(figure, "svg", { role: "img", "aria-labelledby": id, class: "sb-population" });
     return { picture, conclusion: html(figure, "p", { class: "sb-verdict" }) };
   });
-  const panels = html(root, "div", { class: "sb-panels" });
-  const places = ["sb-capacity", "sb-errors", "sb-overlaps"].map((name) => html(panels, "div", { class: `sb-panel ${name}` }));
 
   /** A handle that follows the pointer along x; the sliders do the same by keyboard. */
   function handle(chart, move) {
@@ -190,7 +189,7 @@ function render({ model, el }) {
     return (x, y) => node.setAttribute("transform", `translate(${chart.X(x).toFixed(2)} ${chart.Y(y).toFixed(2)})`);
   }
 
-  const errors = plot(places[1], {
+  const errors = plot(places[2], {
     caption: "Misread when units fail",
     x: { low: 0, high: 0.6, ticks: [0, 0.2, 0.4, 0.6], label: "share failing" },
     y: { low: 0, high: 1, ticks: [0, 0.25, 0.5, 0.75, 1], label: "share misread" },
@@ -198,20 +197,20 @@ function render({ model, el }) {
   const errorLine = svg(errors.curves, "path", { class: "sb-curve sb-c1" });
   const errorDots = SHARES.map((share) => svg(errors.over, "circle", { class: "sb-ring", r: 4, cx: errors.X(share) }));
   const moveError = handle(errors, (share) => set({ failing: clamp(Math.round(100 * share), 0, 60) / 100 }));
-  legend(places[1], { "sb-c1": "mean over random codes", "sb-circles": "this code, simulated" });
+  legend(places[2], { "sb-c1": "mean over random codes", "sb-circles": "this code, simulated" });
 
   let moveCapacity;
   function drawCapacity(units) {
-    places[0].replaceChildren();
+    places[1].replaceChildren();
     const ticks = niceTicks(units);
-    const chart = plot(places[0], {
+    const chart = plot(places[1], {
       caption: "Capacity: drag the point",
       x: { low: 0, high: units, ticks, label: "active units k" },
-      y: { low: 0, high: 66, ticks: [0, 16, 32, 48, 64], label: "bits" },
+      y: { low: 0, high: 74, ticks: [0, 16, 32, 48, 64], label: "bits" },
     });
     svg(chart.curves, "path", { class: "sb-curve sb-c5", d: path([[0, units], [units, units]], chart) });
     svg(chart.curves, "path", { class: "sb-curve sb-c1", d: path(Array.from({ length: units + 1 }, (_, k) => [k, capacityBits(units, k)]), chart) });
-    legend(places[0], { "sb-c1": "exactly k active", "sb-c5": "any number active" });
+    legend(places[1], { "sb-c1": "exactly k active", "sb-c5": "any number active" });
     moveCapacity = handle(chart, (k) => set({ active: clamp(Math.round(k), 1, units) }));
   }
 
@@ -219,8 +218,8 @@ function render({ model, el }) {
     const often = pairOverlaps(code, active);
     const theory = overlapDistribution(units, active);
     const high = Math.max(...often, ...theory) > 0.5 ? 1 : 0.5;
-    places[2].replaceChildren();
-    const chart = plot(places[2], {
+    places[3].replaceChildren();
+    const chart = plot(places[3], {
       caption: "Overlap of two patterns",
       x: { low: -0.5, high: active + 0.5, ticks: niceTicks(active), label: "shared units" },
       y: { low: 0, high, ticks: [0, high / 2, high], label: "share of pairs" },
@@ -228,7 +227,7 @@ function render({ model, el }) {
     const width = Math.min(22, 0.7 * (chart.X(1) - chart.X(0)));
     often.forEach((share, m) => svg(chart.curves, "rect", { class: "sb-bar", x: chart.X(m) - width / 2, width, y: chart.Y(share), height: chart.Y(0) - chart.Y(share) }));
     theory.forEach((share, m) => svg(chart.over, "circle", { class: "sb-theory", r: 3.2, cx: chart.X(m), cy: chart.Y(share) }));
-    legend(places[2], { "sb-blocks": "pairs of this code", "sb-points": "two random patterns" });
+    legend(places[3], { "sb-blocks": "pairs of this code", "sb-points": "two random patterns" });
   }
 
   function drawPopulation(stage, units, pattern, other, working) {
@@ -240,7 +239,7 @@ function render({ model, el }) {
       const fires = isActive(pattern, unit);
       svg(spot, "circle", { class: fires ? "sb-unit sb-fires" : "sb-unit", r: fires ? 6.5 : 3 });
       if (fires && isActive(other, unit)) svg(spot, "circle", { class: "sb-shared", r: 9.5 });
-      if (!isActive(working, unit)) svg(spot, "path", { class: "sb-failed", d: "M-7 -7L7 7M7 -7L-7 7" });
+      if (!isActive(working, unit)) svg(spot, "path", { class: fires ? "sb-failed" : "sb-failed sb-idle", d: "M-7 -7L7 7M7 -7L-7 7" });
     }
   }
 

@@ -40,6 +40,7 @@ from sparse_book.data.store import (
 from .store import download as fetch
 
 # %% ../../nbs/data/load.ipynb #class-names
+#| code-fold: true
 _DIGITS = tuple("0123456789")
 _CLASSES = {
     "mnist": _DIGITS,

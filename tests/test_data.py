@@ -25,7 +25,6 @@ from hypothesis import strategies as st
 
 from sparse_book.data import images, store
 from sparse_book.data import load as loading
-from sparse_book.data.guard import import_torchvision
 from sparse_book.data.images import read_cifar10, read_idx, read_photographs
 from sparse_book.data.load import load
 from sparse_book.data.patches import extract_patches
@@ -36,6 +35,7 @@ from sparse_book.data.store import (
     cache_folder,
     download,
 )
+from sparse_book.guard import import_torchvision
 
 from conftest import ROOT
 
@@ -719,7 +719,7 @@ def test_torchvision_is_not_imported_before_it_is_needed(
 
 def test_guard_makes_the_data_sets_reachable() -> None:
     out = in_a_process(
-        "from sparse_book.data.guard import import_torchvision\n"
+        "from sparse_book.guard import import_torchvision\n"
         "print(len(import_torchvision().datasets.MNIST.resources))\n"
         "import torchvision\n"
         "assert torchvision is import_torchvision()\n"
@@ -739,7 +739,7 @@ def test_guard_declares_nothing_on_a_healthy_installation(
         "library = torch.library.Library('torchvision', 'DEF')\n"
         "for name in ('nms', 'qnms'):\n"
         "    library.define(name + '(Tensor a) -> Tensor')\n"
-        "from sparse_book.data import guard\n"
+        "from sparse_book import guard\n"
         "assert guard.import_torchvision().healthy\n"
         "print(guard._DECLARED)\n"
     )
@@ -747,7 +747,7 @@ def test_guard_declares_nothing_on_a_healthy_installation(
 
 
 def test_guard_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sparse_book.data import guard
+    from sparse_book import guard
 
     monkeypatch.delitem(sys.modules, "torchvision", raising=False)
     monkeypatch.setattr(guard, "find_spec", lambda name: None)

@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import math
 import pickle
+import pickletools
 import struct
 import tarfile
 import zipfile
@@ -310,6 +311,18 @@ class _NoProgram(pickle.Unpickler):
             return _Remembered
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
 
+# %% ../../nbs/data/images.ipynb #look-through-code
+def _look_through(contents: bytes) -> None:
+    """Refuse a pickle with instructions that no batch needs."""
+    for instruction, argument, _ in pickletools.genops(contents):
+        name = instruction.name
+        if instruction.proto > 2:
+            raise ValueError(f"a batch has no use for {name}")
+        if name in {"PUT", "LONG_BINPUT"} and int(argument or 0) > len(
+            contents
+        ):
+            raise ValueError(f"{name} has number {argument}")
+
 # %% ../../nbs/data/images.ipynb #batch-pixels
 def _batch_pixels(array: object) -> Tensor:
     """Return the pixels of a remembered array of shape (count, 3072)."""
@@ -332,11 +345,12 @@ def _batch_pixels(array: object) -> Tensor:
 def _read_batch(contents: bytes) -> tuple[Tensor, Tensor]:
     """Return the pixels and labels of one batch; ValueError if broken."""
     try:
+        _look_through(contents)
         batch = _NoProgram(BytesIO(contents), encoding="bytes").load()
-    except Exception as error:  # noqa: BLE001 - a program may do anything
+    except Exception as error:  # whatever a program may do
         raise ValueError(f"it cannot be unpickled ({error})") from None
     if not isinstance(batch, dict):
-        raise ValueError("it holds no dictionary")  # noqa: TRY004
+        raise ValueError("it holds no dictionary")
     pixels = _batch_pixels(batch.get(b"data"))
     labels = batch.get(b"labels")
     if not (
@@ -378,7 +392,9 @@ def _batch_files(path: Path, names: Sequence[str]) -> dict[str, bytes]:
 def read_cifar10(
     path: PathLike, batches: Sequence[str]
 ) -> tuple[Tensor, Tensor]:
-    """Read batches of CIFAR-10's version for Python, running no code of theirs.
+    """Read batches of CIFAR-10, running no code of theirs.
+
+    The format is that of the version for Python, a pickle in each batch.
 
     Args:
         path: the folder cifar-10-batches-py, or the archive that holds it.

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from ..checks import check_choice
-from .guard import import_torchvision
 from sparse_book.data.images import (
     ImageSet,
     Photographs,
@@ -38,8 +37,10 @@ from sparse_book.data.store import (
     where_to_put,
 )
 from .store import download as fetch
+from ..guard import import_torchvision
 
 # %% ../../nbs/data/load.ipynb #class-names
+#| code-fold: true
 _DIGITS = tuple("0123456789")
 _CLASSES = {
     "mnist": _DIGITS,

@@ -222,7 +222,7 @@ _PATIENCE = 30.0  # seconds without an answer
 
 
 def _receive(url: str, target: Path, file: DataFile, progress: bool) -> None:
-    """Download one address to `target`, or raise OSError or BrokenDataError."""
+    """Download one address to `target`, or raise."""
     request = Request(url, headers={"User-Agent": "sparse-book"})
     with (
         urlopen(request, timeout=_PATIENCE) as answer,

@@ -62,6 +62,9 @@ export function step(z, change, stops) {
   return ahead.length ? ahead.reduce((a, b) => (Math.abs(a - z) < Math.abs(b - z) ? a : b)) : z + change;
 }
 
+/** How far to show the family on either side of the shortest code: a little beyond the last crossing. */
+export const reachOf = (atoms, signal) => Math.ceil(10 * Math.max(0.7, ...crossings(atoms, signal).map(Math.abs)) + 3) / 10;
+
 export const miss = (atoms, code, signal) => {
   const [x, y] = mix(atoms, code);
   return Math.hypot(x - signal[0], y - signal[1]);
@@ -75,7 +78,6 @@ export function sentence(atoms, code, signal) {
   return `${where}: ${count} active ${count === 1 ? "atom" : "atoms"}, sum ${fixed(l1.value(code))}, length ${fixed(l2.value(code))}.`;
 }
 
-const REACH = 1.6; // positions shown on either side of the shortest code
 const LIMIT = 3; // largest magnitude of a coefficient
 const MAGNET = 0.06; // a chain that ends this near to the signal is meant to end in it
 
@@ -83,19 +85,21 @@ function render({ model, el }) {
   const atoms = atomsAt(model.get("angles"));
   const signal = model.get("signal");
   const stops = crossings(atoms, signal);
+  const reach = reachOf(atoms, signal);
+  const ends = [-reach, reach].map((z) => [z, exactCode(atoms, signal, z)]);
   const listeners = new AbortController();
   const on = (node, type, act) => node.addEventListener(type, act, { signal: listeners.signal });
   const set = (name, value) => {
     model.set(name, value);
     model.save_changes();
   };
-  const slideTo = (z) => set("codes", exactCode(atoms, signal, clamp(z, -REACH, REACH)));
+  const slideTo = (z) => set("codes", exactCode(atoms, signal, clamp(z, -reach, reach)));
 
   const root = widgetRoot(el, "sb-atom-mixer", "Three atoms, one signal");
   const options = Object.fromEntries(Object.entries(PRICES).map(([key, { name }]) => [key, name]));
-  const top = controls(root);
-  const prices = choice(top, { legend: "Price", options, value: model.get("price"), onChange: (key) => set("price", key) });
-  button(top, "Go to the cheapest", () => {
+  const bar = controls(root);
+  const prices = choice(bar, { legend: "Price", options, value: model.get("price"), onChange: (key) => set("price", key) });
+  button(bar, "Go to the cheapest", () => {
     const places = cheapest(model.get("price"), atoms, signal);
     const now = position(atoms, model.get("codes"));
     slideTo(places.reduce((a, b) => (Math.abs(a - now) <= Math.abs(b - now) ? a : b)));
@@ -103,14 +107,16 @@ function render({ model, el }) {
   const said = readout(root);
   const panels = html(root, "div", { class: "sb-panels" });
 
+  const bottom = Math.floor(Math.min(...ends.flatMap(([, code]) => code)));
+  const top = Math.max(3, Math.ceil(Math.max(...ends.map(([, code]) => PRICES.l1.value(code)))));
   const plane = plot(panels, {
     caption: "The chain of atoms", height: 293,
     x: { low: -1, high: 2.25, ticks: [-1, 0, 1, 2], label: "" }, y: { low: -0.5, high: 2.0763, ticks: [0, 1, 2], label: "" },
   });
   const family = plot(panels, {
     caption: "All exact codes", height: 293,
-    x: { low: -REACH, high: REACH, ticks: [-1, 0, 1], label: "position along the family" },
-    y: { low: -1.5, high: 4, ticks: [-1, 0, 1, 2, 3, 4], label: "" },
+    x: { low: -reach, high: reach, ticks: [-2, -1, 0, 1, 2].filter((z) => Math.abs(z) <= reach), label: "position along the family" },
+    y: { low: bottom, high: top, ticks: Array.from({ length: top - bottom + 1 }, (_, k) => bottom + k), label: "" },
   });
   legend(root, { "sb-c1": "atom 1", "sb-c2": "atom 2", "sb-c3": "atom 3", "sb-price": "price" });
 
@@ -132,14 +138,13 @@ function render({ model, el }) {
   });
 
   // Right: three straight lines, the price, the rings of the cheapest codes, the upright line.
-  const ends = [-REACH, REACH].map((z) => [z, exactCode(atoms, signal, z)]);
-  svg(family.curves, "path", { class: "sb-zero", d: path([[-REACH, 0], [REACH, 0]], family) });
+  svg(family.curves, "path", { class: "sb-zero", d: path([[-reach, 0], [reach, 0]], family) });
   atoms.forEach((_, k) => svg(family.curves, "path", { class: `sb-curve sb-thin sb-c${k + 1}`, d: path(ends.map(([z, code]) => [z, code[k]]), family) }));
   const curve = svg(family.curves, "path", { class: "sb-curve sb-price" });
   const marks = svg(family.over, "g");
   const dots = atoms.map((_, k) => svg(family.over, "circle", { class: `sb-coefficient sb-k${k + 1}`, r: 5 }));
   const paid = svg(family.over, "circle", { class: "sb-dot", r: 6.5 });
-  const cursor = svg(family.svg, "g", { class: "sb-handle sb-cursor", role: "slider", tabindex: 0, "aria-label": "Position along the exact codes", "aria-valuemin": -REACH, "aria-valuemax": REACH });
+  const cursor = svg(family.svg, "g", { class: "sb-handle sb-cursor", role: "slider", tabindex: 0, "aria-label": "Position along the exact codes", "aria-valuemin": -reach, "aria-valuemax": reach });
   svg(cursor, "rect", { class: "sb-hit", x: -20, width: 40, y: family.inner.top, height: family.inner.bottom - family.inner.top + 30 });
   svg(cursor, "path", { class: "sb-upright", d: `M0 ${family.inner.top}V${family.inner.bottom}` });
   svg(cursor, "path", { class: "sb-knob", d: `M0 ${family.inner.bottom - 8}l9 12v16h-18v-16Z` });
@@ -200,8 +205,8 @@ function render({ model, el }) {
     const small = event.shiftKey ? 0.01 : 0.1;
     const moves = { ArrowRight: small, ArrowUp: small, ArrowLeft: -small, ArrowDown: -small, PageUp: 0.5, PageDown: -0.5 };
     if (event.key in moves) slideTo(step(position(atoms, model.get("codes")), moves[event.key], stops));
-    else if (event.key === "Home") slideTo(-REACH);
-    else if (event.key === "End") slideTo(REACH);
+    else if (event.key === "Home") slideTo(-reach);
+    else if (event.key === "End") slideTo(reach);
     else return;
     event.preventDefault();
   });
@@ -209,8 +214,8 @@ function render({ model, el }) {
   function drawPrice() {
     const price = model.get("price");
     const cost = (z) => PRICES[price].value(exactCode(atoms, signal, z));
-    const grid = Array.from({ length: 161 }, (_, k) => -REACH + (k * REACH) / 80).concat(price === "l1" ? stops : []).sort((a, b) => a - b);
-    curve.setAttribute("d", path(price === "count" ? [[-REACH, 3], [REACH, 3]] : grid.map((z) => [z, cost(z)]), family));
+    const grid = Array.from({ length: 161 }, (_, k) => -reach + (k * reach) / 80).concat(price === "l1" ? stops : []).sort((a, b) => a - b);
+    curve.setAttribute("d", path(price === "count" ? [[-reach, 3], [reach, 3]] : grid.map((z) => [z, cost(z)]), family));
     marks.replaceChildren();
     if (price === "count") for (const z of stops) svg(marks, "circle", { class: "sb-hole", r: 4, cx: family.X(z), cy: family.Y(3) });
     for (const z of cheapest(price, atoms, signal)) svg(marks, "circle", { class: "sb-least", r: 10, cx: family.X(z), cy: family.Y(cost(z)) });
@@ -228,7 +233,7 @@ function render({ model, el }) {
       tips[k].setAttribute("transform", `translate(${x} ${y})`);
       tips[k].setAttribute("aria-valuenow", code[k].toFixed(3));
       tips[k].setAttribute("aria-valuetext", fixed(code[k]));
-      dots[k].setAttribute("cx", family.X(clamp(z, -REACH, REACH)));
+      dots[k].setAttribute("cx", family.X(clamp(z, -reach, reach)));
       dots[k].setAttribute("cy", family.Y(code[k]));
       from = to;
     }
@@ -238,7 +243,7 @@ function render({ model, el }) {
     paid.style.display = exact ? "" : "none";
     paid.setAttribute("cx", family.X(z));
     paid.setAttribute("cy", family.Y(PRICES[model.get("price")].value(code)));
-    cursor.setAttribute("transform", `translate(${family.X(clamp(z, -REACH, REACH))} 0)`);
+    cursor.setAttribute("transform", `translate(${family.X(clamp(z, -reach, reach))} 0)`);
     cursor.setAttribute("aria-valuenow", z.toFixed(3));
     const text = sentence(atoms, code, signal);
     cursor.setAttribute("aria-valuetext", `${fixed(z)}. ${text}`);

@@ -25,10 +25,10 @@ class AtomMixer(AnyWidget):
     _esm = bundle("atom_mixer.js")
     _css = style_sheet("atom_mixer.css")
     angles = traitlets.List(
-        traitlets.Float(), [15.0, 75.0, 140.0], minlen=3, maxlen=3
+        traitlets.Float(), [10.0, 60.0, 125.0], minlen=3, maxlen=3
     ).tag(sync=True)
     signal = traitlets.List(
-        traitlets.Float(), [1.1, 1.2], minlen=2, maxlen=2
+        traitlets.Float(), [1.0, 1.2], minlen=2, maxlen=2
     ).tag(sync=True)
     codes = traitlets.List(
         traitlets.Float(), [0.9, 0.5, 0.3], minlen=3, maxlen=3

@@ -18,9 +18,9 @@ from sparse_book.linear.dictionaries import (
     check_signals,
 )
 from sparse_book.linear.receptive_fields import (
+    RINGACH_EDGES,
     FieldStatistics,
     GaborFits,
-    RINGACH_EDGES,
     shape_entropy,
     shape_histogram,
 )

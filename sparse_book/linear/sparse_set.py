@@ -311,7 +311,8 @@ class FieldDiversity:
     Attributes:
         formed: share of atoms that are fields at all: localised, or more
             than 60 % explained by a Gabor function.
-        blobs: share of the formed ones with n_x and n_y below 0.3.
+        blobs: share of the formed ones that are localised and have n_x and
+            n_y below 0.3.
         unoriented: share of the formed ones with orientation below a half.
         elongated: share of the formed ones with n_y above 2 n_x.
         entropy: of their shapes over Ringach's bins, in bits.
@@ -353,6 +354,7 @@ def field_diversity(
         raise ValueError("no atom is a field")
     n_x, n_y = fits.n_x[kept], fits.n_y[kept]
     small = (n_x < RINGACH_EDGES[2]) & (n_y < RINGACH_EDGES[2])
+    small = small & statistics.localised[kept]
 
     def share(which: Tensor) -> float:
         return float(which.double().mean())

@@ -57,7 +57,8 @@ def sparsenet_penalty(
 
     Args:
         codes: shape (..., atoms).
-        penalty: "gauss" for -exp(-x²), "log" for log(1 + x²), "abs" for |x|.
+        penalty: "gauss" for -exp(-x²), "log" for log(1 + x²), "abs" for the
+            absolute value of x.
         scale: σ > 0, the size of a coefficient that counts as large; the
             penalty is taken of a/σ.
 
@@ -316,7 +317,7 @@ def learn_dictionary(
     steps: int = 1000,
     batch: int = 100,
     update: str = "gradient",
-    rate: float = 1.0,
+    rate: float = 0.1,
     memory: float = 0.99,
     watch: int = 500,
     every: int = 100,

@@ -128,17 +128,24 @@ function render({ model, el }) {
   const bar = controls(side);
   const method = choice(bar, { legend: "Pursuit", options: { omp: "orthogonal", mp: "plain" }, value: model.get("method"), onChange: (value) => set({ method: value }) });
   const stepper = slider(bar, { label: "Step", min: 0, max: STEPS, step: 1, value: model.get("step"), onInput: (value) => goTo(value) });
-  const back = button(bar, "◀ Back", () => goTo(step() - 1));
-  const forth = button(bar, "Next ▶", () => goTo(step() + 1));
+  const back = button(bar, "◀", () => goTo(step() - 1));
+  const forth = button(bar, "▶", () => goTo(step() + 1));
+  back.setAttribute("aria-label", "Step back");
+  forth.setAttribute("aria-label", "Step forward");
   const said = readout(side);
   const tiles = html(side, "div", { class: "sb-pursuit-tiles" });
   const tile = (caption, label) => pixels(tiles, { width: SIDE, height: SIDE, caption, label });
-  const shown = { patch: tile("patch", "The chosen patch"), rebuilt: tile("rebuilt", "The reconstruction"), residual: tile("residual", "The residual, scaled for itself, zero is grey"), next: tile("next atom", "The atom that wins next") };
+  const shown = {
+    patch: tile("patch", "The chosen patch; its mean is the middle grey"),
+    rebuilt: tile("rebuilt", "The reconstruction, in the greys of the patch"),
+    residual: tile("residual", "The residual, scaled for itself; zero is the middle grey"),
+    next: tile("next", "The atom that wins next"),
+  };
 
   const strip = html(root, "div", { class: "sb-pursuit-strip", role: "list", "aria-label": "Chosen atoms and their coefficients" });
 
   const panels = html(root, "div", { class: "sb-panels" });
-  const corr = plot(panels, { caption: "Correlation with each atom", x: { low: -1, high: atoms.length, ticks: [0, 22, 44, 66, 88, 110], label: "atom" }, y: { low: -1, high: 1, ticks: [-1, 0, 1], label: "relative to the patch's norm" }, height: 230 });
+  const corr = plot(panels, { caption: "Cosine of residual and atom (marks: chosen)", x: { low: -1, high: atoms.length, ticks: [0, 22, 44, 66, 88, 110], label: "atom" }, y: { low: -1, high: 1, ticks: [-1, -0.5, 0, 0.5, 1], label: "" }, height: 230 });
   const bars = svg(corr.curves, "path", { class: "sb-pursuit-bars" });
   const past = svg(corr.curves, "path", { class: "sb-pursuit-past" });
   const ring = svg(corr.over, "circle", { class: "sb-pursuit-ring", r: 7 });
@@ -195,7 +202,7 @@ function render({ model, el }) {
     frame.style.top = `${(100 * row) / height}%`;
     frame.style.left = `${(100 * column) / width}%`;
     frame.setAttribute("aria-label", `Patch at row ${row}, column ${column}; arrow keys move it`);
-    shown.patch.paint(patch.signal.map((v) => v + patch.mean));
+    paintAround(shown.patch, patch.signal);
     draw();
   }
 
@@ -214,25 +221,26 @@ function render({ model, el }) {
     const now = step();
     const state = all[now];
     const scale = all[0].norm || 1;
+    const length = state.norm > 1e-13 * scale ? state.norm : Infinity; // of nothing, no cosine
     const next = nextWinner(all, now);
     method.set(model.get("method"));
     stepper.set(now);
     back.disabled = now === 0;
     forth.disabled = now >= all.length - 1;
-    shown.rebuilt.paint(patch.signal.map((v, k) => v - state.residual[k] + patch.mean));
+    shown.rebuilt.paint(patch.signal.map((v, k) => v - state.residual[k]), -peak(patch.signal), peak(patch.signal));
     paintAround(shown.residual, state.residual);
     if (next >= 0) paintAround(shown.next, atoms[next]);
     shown.next.figure.style.visibility = next >= 0 ? "" : "hidden";
     drawStrip(state);
 
     const base = corr.Y(0).toFixed(2);
-    const line = (k) => `M${corr.X(k).toFixed(2)} ${base}V${corr.Y(state.correlations[k] / scale).toFixed(2)}`;
+    const line = (k) => `M${corr.X(k).toFixed(2)} ${base}V${corr.Y(state.correlations[k] / length).toFixed(2)}`;
     bars.setAttribute("d", atoms.map((_, k) => line(k)).join(""));
     past.setAttribute("d", state.chosen.map((k) => `M${corr.X(k).toFixed(2)} ${corr.inner.bottom}v-7`).join(""));
     ring.style.display = next >= 0 ? "" : "none";
     if (next >= 0) {
       ring.setAttribute("cx", corr.X(next));
-      ring.setAttribute("cy", corr.Y(state.correlations[next] / scale));
+      ring.setAttribute("cy", corr.Y(state.correlations[next] / length));
     }
     const share = (s) => Math.max(0.001, 100 * (s.norm / scale) ** 2);
     for (const key of ["omp", "mp"]) {

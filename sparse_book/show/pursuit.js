@@ -128,8 +128,9 @@ function render({ model, el }) {
   const bar = controls(side);
   const method = choice(bar, { legend: "Pursuit", options: { omp: "orthogonal", mp: "plain" }, value: model.get("method"), onChange: (value) => set({ method: value }) });
   const stepper = slider(bar, { label: "Step", min: 0, max: STEPS, step: 1, value: model.get("step"), onInput: (value) => goTo(value) });
-  const back = button(bar, "◀", () => goTo(step() - 1));
-  const forth = button(bar, "▶", () => goTo(step() + 1));
+  const pair = html(bar, "span", { class: "sb-pursuit-pair" });
+  const back = button(pair, "◀", () => goTo(step() - 1));
+  const forth = button(pair, "▶", () => goTo(step() + 1));
   back.setAttribute("aria-label", "Step back");
   forth.setAttribute("aria-label", "Step forward");
   const said = readout(side);
@@ -145,7 +146,7 @@ function render({ model, el }) {
   const strip = html(root, "div", { class: "sb-pursuit-strip", role: "list", "aria-label": "Chosen atoms and their coefficients" });
 
   const panels = html(root, "div", { class: "sb-panels" });
-  const corr = plot(panels, { caption: "Cosine of residual and atom (marks: chosen)", x: { low: -1, high: atoms.length, ticks: [0, 22, 44, 66, 88, 110], label: "atom" }, y: { low: -1, high: 1, ticks: [-1, -0.5, 0, 0.5, 1], label: "" }, height: 230 });
+  const corr = plot(panels, { caption: "Cosine with the residual", x: { low: -1, high: atoms.length, ticks: [0, 22, 44, 66, 88, 110], label: "atom" }, y: { low: -1, high: 1, ticks: [-1, -0.5, 0, 0.5, 1], label: "marks below: chosen" }, height: 230 });
   const bars = svg(corr.curves, "path", { class: "sb-pursuit-bars" });
   const past = svg(corr.curves, "path", { class: "sb-pursuit-past" });
   const ring = svg(corr.over, "circle", { class: "sb-pursuit-ring", r: 7 });

@@ -378,7 +378,7 @@ def kurtosis(activations: Tensor) -> Tensor:
     Grows with heavy tails, and does not depend on scale or a common shift.
     Signs do matter: the entries are taken as they are, around their mean.
     A constant vector, an all-zero one included, has no spread and scores
-    the lower bound -2. Equation eq-kurtosis of the page "Measures of
+    the lower bound -2. Equation eq-excess-kurtosis of the page "Measures of
     sparsity".
 
     Args:

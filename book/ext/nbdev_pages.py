@@ -140,12 +140,13 @@ def _library_files(sources: list[str]) -> set[Path]:
             if ours and path not in found:
                 found.add(path)
                 sources.append(path.read_text(encoding="utf-8"))
-    beside = {
+    beside = {  # scripts and styles: the module's own, and the shared ones
         other
         for path in found
         if path.parent.name == "show"
         for other in path.parent.iterdir()
         if other.suffix in {".js", ".css", ".mplstyle"}
+        and other.stem in {path.stem, "common", "book"}
     }
     return found | beside
 

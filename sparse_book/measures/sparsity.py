@@ -57,8 +57,8 @@ def activity_ratio(activations: Tensor, threshold: float = 0.0) -> Tensor:
 
     Falls as a vector gets sparser, from 1 to 0. Signs do not matter; an
     all-zero vector has ratio 0. The mean over stimuli is the average
-    activity ratio. Equation eq-active-units of the page "Measures of
-    sparsity".
+    activity ratio. Equation eq-activity-ratio of the page "Neural
+    codes".
 
     Args:
         activations: floating point, shape (..., units), at least one unit.

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
-from functools import cache
+import threading
+from collections.abc import Iterator
+from functools import cache, partial
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -120,3 +123,49 @@ def test_search_works_from_a_file(page_of, screen: str) -> None:
     page.goto((HTML / "search.html").as_uri() + "?q=sparse")
     page.wait_for_selector("#search-results li")
     assert page.locator("#search-results li a").count() > 1
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[str]:
+    """The built book behind a small server on this machine."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = partial(Quiet, directory=str(HTML))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_pages_over_http(browser, served: str) -> None:
+    context = browser.new_context()
+    outside: list[str] = []
+    errors: list[str] = []
+
+    def guard(route) -> None:
+        if route.request.url.startswith((served, "data:", "blob:")):
+            route.continue_()
+        else:
+            outside.append(route.request.url)
+            route.abort()
+
+    def note(message) -> None:
+        if message.type == "error":
+            errors.append(f"{tab.url}: {message.text}")
+
+    context.route("**/*", guard)
+    tab = context.new_page()
+    tab.on("console", note)
+    for name in PAGES:
+        tab.goto(f"{served}/{name}.html")
+        tab.wait_for_load_state("networkidle")
+        state = "script[type='application/vnd.jupyter.widget-view+json']"
+        if tab.locator(state).count():
+            tab.wait_for_selector(".sb-widget")
+    context.close()
+    assert not outside and not errors

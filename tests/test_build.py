@@ -1,0 +1,211 @@
+"""The build notices what changed, and fails as long as something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "book" / "ext"))
+import nbdev_pages
+
+
+def code(name: str, source: str) -> dict:
+    return {
+        "cell_type": "code",
+        "execution_count": None,
+        "id": name,
+        "metadata": {},
+        "outputs": [],
+        "source": source.splitlines(keepends=True),
+    }
+
+
+def text(name: str, source: str) -> dict:
+    return {
+        "cell_type": "markdown",
+        "id": name,
+        "metadata": {},
+        "source": source.splitlines(keepends=True),
+    }
+
+
+def notebook(*cells: dict) -> dict:
+    kernel = {
+        "display_name": "python3",
+        "language": "python",
+        "name": "python3",
+    }
+    return {
+        "cells": list(cells),
+        "metadata": {"kernelspec": kernel},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("source", "tags"),
+    [
+        ("#| default_exp linear.codes", {"remove-cell"}),
+        ("#| hide\nx = 1", {"remove-cell"}),
+        ("#| export\nx = 1", set()),
+        ("#| exporti\nx = 1", {"hide-input"}),
+        ("#| code-fold: true\nx = 1", {"hide-input"}),
+        ("#| code-fold: false\nx = 1", set()),
+        ("#| eval: false\nx = 1", {"skip-execution"}),
+        ("#| echo: false\nx = 1", {"remove-input"}),
+        ("#| output: false\nx = 1", {"remove-output"}),
+        ("#|hide_input\nx = 1", {"remove-input"}),
+        ("nbdev_export()", {"skip-execution"}),
+        ("x = 1  #| hide", set()),
+        ('"""\n#| hide\n"""', set()),
+    ],
+)
+def test_directives_become_tags(source: str, tags: set[str]) -> None:
+    directives, body = nbdev_pages.split_directives(source)
+    assert set(nbdev_pages.tags_for(directives, body)) == tags
+    assert not body.lstrip().startswith("#|")
+
+
+def test_exported_names_become_targets_once() -> None:
+    source = "#| export\ndef gini(): ...\ndef _gini(): ...\nclass Gini: ..."
+    again = "#| export\ndef gini(x): ..."
+    page = nbdev_pages.convert(
+        notebook(
+            code("default", "#| default_exp measures.x"),
+            code("one", source),
+            code("two", again),
+            code("three", "def shown(): ..."),
+        )
+    )
+    words = "".join(
+        cell["source"]
+        for cell in page["cells"]
+        if cell["cell_type"] == "markdown"
+    )
+    assert words.count("{py:function} gini\n") == 1
+    assert words.count("{py:class} Gini\n") == 1
+    assert "sparse_book.measures.x" in words
+    assert "_gini" not in words and "shown" not in words
+
+
+def test_page_state_follows_imports_at_any_remove(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sparse_book" / "show").mkdir(parents=True)
+    (tmp_path / "constraints.txt").write_text("torch==2.13.0\n")
+    far = tmp_path / "sparse_book" / "far.py"
+    near = tmp_path / "sparse_book" / "near.py"
+    other = tmp_path / "sparse_book" / "other.py"
+    far.write_text("x = 1\n")
+    near.write_text("from sparse_book.far import x\n")
+    other.write_text("y = 1\n")
+    monkeypatch.setattr(nbdev_pages, "ROOT", tmp_path)
+    page = notebook(code("one", "%pip list\nfrom sparse_book import near"))
+    before = nbdev_pages.library_state(page)
+    other.write_text("y = 2\n")
+    assert nbdev_pages.library_state(page) == before
+    far.write_text("x = 2\n")
+    assert nbdev_pages.library_state(page) != before
+
+
+def small_book(folder: Path, *cells: dict) -> None:
+    """Lay out a project of one page around this project's machinery."""
+    shutil.copytree(
+        ROOT / "book",
+        folder / "book",
+        ignore=shutil.ignore_patterns("vendor", "__pycache__"),
+    )
+    vendor = folder / "book" / "assets" / "vendor"
+    vendor.mkdir()
+    for name in ("_config.yml", "settings.ini", "constraints.txt"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "references.bib").write_text("")
+    (folder / "_toc.yml").write_text("format: jb-book\nroot: nbs/index\n")
+    (folder / "nbs" / "part").mkdir(parents=True)
+    (folder / "nbs" / "index.md").write_text("# A page\n")
+    (folder / "sparse_book").mkdir()
+    (folder / "sparse_book" / "__init__.py").write_text(
+        '"""Small."""\n\n__version__ = "0.0.0"\n'
+    )
+    if cells:
+        write_page(folder, *cells)
+
+
+def write_page(folder: Path, *cells: dict) -> None:
+    page = notebook(text("title", "# One"), *cells)
+    path = folder / "nbs" / "part" / "one.ipynb"
+    path.write_text(json.dumps(page))
+    (folder / "_toc.yml").write_text(
+        "format: jb-book\nroot: nbs/index\nchapters:\n- file: nbs/part/one\n"
+    )
+
+
+def build(folder: Path) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, str(folder / "book" / "build.py")],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_failing_cell_fails_every_time(tmp_path: Path) -> None:
+    folder = tmp_path / "a book, ünd # spaces"
+    small_book(folder, code("fails", "assert 1 + 1 == 3, 'no sum'"))
+    for _ in range(2):
+        status, said = build(folder)
+        assert status == 1 and "no sum" in said and "NOT built" in said
+    write_page(folder, code("passes", "assert 1 + 1 == 2"))
+    status, said = build(folder)
+    assert status == 0, said
+    assert (folder / "_build" / "html" / "nbs" / "part" / "one.html").is_file()
+    status, said = build(folder)
+    assert status == 0 and "Built" not in said, "nothing had changed"
+
+
+def test_a_warning_fails_every_time(tmp_path: Path) -> None:
+    small_book(tmp_path, text("link", "See {ref}`nowhere`."))
+    for _ in range(2):
+        status, said = build(tmp_path)
+        assert status == 1 and "nowhere" in said
+    write_page(
+        tmp_path, code("complains", "import sys; sys.stderr.write('hm')")
+    )
+    for _ in range(2):
+        status, said = build(tmp_path)
+        assert status == 1 and "stderr" in said
+
+
+def test_a_page_that_is_not_listed_fails(tmp_path: Path) -> None:
+    small_book(tmp_path)
+    (tmp_path / "nbs" / "lost.md").write_text("# Lost\n")
+    status, said = build(tmp_path)
+    assert status == 1 and "not in _toc.yml: nbs/lost" in said
+
+
+def test_an_edit_of_the_library_runs_its_pages_again(tmp_path: Path) -> None:
+    small_book(tmp_path)
+    library = tmp_path / "sparse_book" / "five.py"
+    library.write_text("five = 4\n")
+    write_page(
+        tmp_path, code("five", "from sparse_book.five import five\nfive")
+    )
+    page = tmp_path / "_build" / "html" / "nbs" / "part" / "one.html"
+    for value in ("4", "5"):
+        library.write_text(f"five = {value}\n")
+        status, said = build(tmp_path)
+        assert status == 0, said
+        assert "[1/1] nbs/part/one" in said
+        assert f"<span></span>{value}\n" in page.read_text(encoding="utf-8")

@@ -1,0 +1,124 @@
+"""The package as others get it: wheel, files, imports, README."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+
+HEAVY = {
+    "IPython",
+    "anywidget",
+    "execnb",
+    "fastcore",
+    "ipywidgets",
+    "matplotlib",
+    "nbdev",
+    "torchmetrics",
+    "torchvision",
+}
+LIGHT_PARTS = ("data", "linear", "measures")
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for part in LIGHT_PARTS
+    for path in (ROOT / "sparse_book" / part).glob("[!_]*.py")
+    if path.name != "metrics.py"  # torchmetrics is what it is about
+)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from what git would give to another machine."""
+    source = tmp_path_factory.mktemp("source")
+    names = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for name in names.split("\0"):
+        path = ROOT / name
+        if name and path.is_file() and not name.startswith("book/assets"):
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes(path.read_bytes())
+    out = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation"]
+    done = subprocess.run(
+        [*build, "--outdir", str(out), str(source)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next(out.glob("*.whl"))
+
+
+def test_wheel_holds_the_library_and_nothing_else(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    ours = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "sparse_book").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    inside = {name for name in names if ".dist-info/" not in name}
+    assert inside == ours
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_wheel_imports_in_an_empty_environment(
+    wheel: Path, tmp_path: Path
+) -> None:
+    venv.create(tmp_path / "empty", with_pip=True)
+    python = tmp_path / "empty" / "bin" / "python"
+    install = [python, "-m", "pip", "install", "-q", "--no-deps", wheel]
+    subprocess.run(install, check=True, capture_output=True)
+    done = subprocess.run(
+        [python, "-c", "import sparse_book; print(sparse_book.__version__)"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", done.stdout)
+
+
+@pytest.mark.parametrize("module", ["sparse_book", *MODULES])
+def test_import_brings_nothing_heavy(module: str, tmp_path: Path) -> None:
+    """Blocked, so that a hidden import fails rather than slows."""
+    program = (
+        "import sys\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        f"for name in {sorted(HEAVY)!r}: sys.modules[name] = None\n"
+        f"import {module}\n"
+    )
+    if module == "sparse_book":
+        program += "assert 'torch' not in sys.modules\n"
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+
+
+def readme_examples() -> list[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+
+
+def test_readme_example_runs(tmp_path: Path) -> None:
+    examples = readme_examples()
+    assert len(examples) == 1
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", examples[0]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    shown = re.findall(r"#\s*prints (.+)", examples[0])
+    assert shown and done.stdout.splitlines() == shown

@@ -191,8 +191,8 @@ def phi(
 
     Equation eq-phi of the page "Description length": version 2 is the length
     of (CR⁻¹, L̃), as in Bizopoulos and Koutsouris (2020), version 1 their
-    mean, as in the first version of that paper (2019). The mean φ̄ over
-    observations is the mean of what is returned.
+    mean, as in the first version of that paper (2019). The φ of a set
+    of observations is the mean of what is returned.
 
     Args:
         inverse_compression_ratio: CR⁻¹ of each observation, at least 0, of

@@ -248,7 +248,7 @@ class NormalizedLoss(MeanMeasure):
 
 
 class Phi(MeanMeasure):
-    """φ̄, the mean of `measures.description_length.phi`."""
+    """Mean over observations of `measures.description_length.phi`."""
 
     def __init__(self, version: int = 2, **kwargs: Any) -> None:
         options = {"version": check_count("version", version, 1, 2)}

@@ -118,7 +118,7 @@ function render({ model, el }) {
   });
   svg(handle, "circle", { class: "sb-hit", r: 22 });
   svg(handle, "circle", { class: "sb-dot", r: 7 });
-  legend(root, { "sb-c5 sb-signal": "signal", "sb-c2": "reconstruction", "sb-c1": "spikes; path of this kernel", "sb-level": "level lines of φ", "sb-trivial": "φ of silence" });
+  legend(root, { "sb-c5 sb-signal": "signal", "sb-c2 sb-built": "reconstruction", "sb-c1": "spikes; path of this kernel", "sb-level": "level lines of φ", "sb-trivial": "φ of silence" });
 
   const level = (value, version) => {
     const points = Array.from({ length: 61 }, (_, k) => {

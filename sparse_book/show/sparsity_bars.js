@@ -122,16 +122,16 @@ function render({ model, el }) {
 
   const panels = html(root, "div", { class: "sb-panels" });
   const picture = html(panels, "figure", { class: "sb-panel" });
-  html(picture, "figcaption", {}, "The bars: drag them, or use the arrow keys");
+  html(picture, "figcaption", {}, "Drag the bars, or use the arrow keys");
   const drawing = svg(picture, "svg", { viewBox: `0 0 ${BOX.width} ${BOX.height}`, role: "group", "aria-label": "Bars" });
   const axis = svg(drawing, "g", { class: "sb-axes", "aria-hidden": "true" });
   const bars = svg(drawing, "g");
 
   const side = html(panels, "div", { class: "sb-bars-list sb-table" });
   const list = html(side, "table");
-  html(list, "caption", {}, "The measures: a longer gauge means sparser");
+  html(list, "caption", {}, "A longer gauge means sparser");
   const head = html(html(list, "thead"), "tr");
-  for (const text of ["measure", "value", "gauge", "last change"]) html(head, "th", { scope: "col" }, text);
+  for (const text of ["measure", "value", "gauge", "change"]) html(head, "th", { scope: "col" }, text);
   const body = html(list, "tbody");
   const lines = MEASURES.map((measure) => {
     const line = html(body, "tr", { "data-measure": measure.key });
@@ -221,9 +221,10 @@ function render({ model, el }) {
       value.textContent = fixed(v, 3);
       gauge.style.width = `${(100 * clamp(measure.gauge(v), 0, 1)).toFixed(1)}%`;
       arrow.replaceChildren();
+      arrow.parentNode.classList.toggle("sb-bars-rebel", rebels);
+      if (move === "" && String(before) === String(values)) continue;
       html(arrow, "span", { "aria-hidden": "true" }, SIGNS[answer]);
       html(arrow, "span", rebels ? {} : { class: "sb-bars-hidden" }, rebels ? " disobeys" : WORDS[answer]);
-      arrow.parentNode.classList.toggle("sb-bars-rebel", rebels);
     }
     for (const [node, { open }] of moves) node.disabled = !open(values);
     const text = story(before, values, move);

@@ -2,7 +2,11 @@
 // A dictionary is a list of atoms of unit norm, each a Float64Array of side² pixels, row by row.
 import { button, choice, clamp, controls, fixed, html, legend, path, pixels, plot, readout, slider, svg, widgetRoot } from "./common.js";
 
-const inner = (a, b) => a.reduce((sum, value, k) => sum + value * b[k], 0);
+function inner(a, b) {
+  let sum = 0;
+  for (let k = 0; k < a.length; k++) sum += a[k] * b[k];
+  return sum;
+}
 export const energy = (vector) => inner(vector, vector);
 
 /** Cosine atoms of square patches; atom i·frequencies + j has vertical frequency i and horizontal frequency j. */
@@ -192,6 +196,7 @@ function build(model, el) {
   const rebuilt = picture("reconstruction");
   html(sum, "span", { class: "sb-sign", "aria-hidden": "true" }, "+");
   const rest = picture("residual");
+  const scale = html(rest.figure, "span", { class: "sb-scale" });
   const heading = html(right, "p", { class: "sb-heading" }, "Atoms and their coefficients");
   const chosen = html(right, "ol", { class: "sb-atoms", "aria-label": heading.textContent });
 
@@ -325,7 +330,7 @@ function build(model, el) {
     rebuilt.paint(patch.map((value, k) => value - residual[k]));
     const range = greyRange(residual);
     rest.paint(residual, -range, range);
-    rest.figure.querySelector("figcaption").textContent = `residual, ±${Number(range.toPrecision(2))}`;
+    scale.textContent = `grey: 0 ± ${Number(range.toPrecision(2))}`;
     drawAtoms(used, codes, now ? now.atom : -1, next);
     drawBars(correlations, used, next);
     grip.setAttribute("transform", `translate(${chart.X(taken).toFixed(2)} ${chart.Y(Math.max(100 * share, FLOOR)).toFixed(2)})`);

@@ -48,8 +48,8 @@ class PursuitSteps(AnyWidget):
     height = traitlets.Int(96, min=2).tag(sync=True)
     side = traitlets.Int(8, min=2, max=16).tag(sync=True)
     frequencies = traitlets.Int(11, min=2, max=16).tag(sync=True)
-    row = traitlets.Int(11, min=0).tag(sync=True)
-    column = traitlets.Int(66, min=0).tag(sync=True)
+    row = traitlets.Int(26, min=0).tag(sync=True)
+    column = traitlets.Int(78, min=0).tag(sync=True)
     method = traitlets.Enum(["matching", "orthogonal"], "matching").tag(
         sync=True
     )

@@ -237,11 +237,13 @@ function build(model, el) {
     const place = { row: clamp(Math.round(top), 0, last.row), column: clamp(Math.round(start), 0, last.column) };
     if (place.row !== get("row") || place.column !== get("column")) set(place);
   };
+  let tapped = false; // a finger beside the frame may scroll the page; only its tap moves the frame
   const centre = ({ x, y }) => moveTo(y - side / 2, x - side / 2);
   follow(layer, (event) => {
     const { x, y } = at(event);
     const inside = frame.contains(event.target);
-    if (!inside && event.pointerType === "touch") return null; // a finger beside the frame may scroll the page; a tap is a click
+    tapped = !inside && event.pointerType === "touch";
+    if (tapped) return null;
     if (!inside) centre({ x, y });
     frame.focus({ preventScroll: true });
     return { x: x - get("column"), y: y - get("row") };
@@ -249,7 +251,7 @@ function build(model, el) {
     const { x, y } = at(event);
     moveTo(y - begun.y, x - begun.x);
   });
-  on(layer, "click", (event) => frame.contains(event.target) || centre(at(event)));
+  on(layer, "click", (event) => tapped && centre(at(event)));
   const arrows = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
   const turns = { "+": () => taken + 1, "=": () => taken + 1, "-": () => taken - 1, Home: () => 0, End: () => LIMIT };
   on(frame, "keydown", (event) => {

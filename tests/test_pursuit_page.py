@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import orthogonal_mp
 
+from sparse_book.linear.dictionaries import cosine_dictionary
 from sparse_book.show.pursuit import PursuitSteps
 
 if TYPE_CHECKING:
@@ -33,16 +35,7 @@ def photograph() -> np.ndarray:
     return np.frombuffer(pixels, np.uint8).reshape(HEIGHT, WIDTH) / 255
 
 
-def atoms_of(side: int = 8, frequencies: int = 11) -> np.ndarray:
-    """The cosine atoms, one per row."""
-    x = np.arange(side) + 0.5
-    waves = np.cos(np.pi / frequencies * np.outer(np.arange(frequencies), x))
-    waves[1:] -= waves[1:].mean(1, keepdims=True)
-    waves /= np.linalg.norm(waves, axis=1, keepdims=True)
-    return np.kron(waves, waves)
-
-
-ATOMS = atoms_of()
+ATOMS = cosine_dictionary(8, 11, dtype=torch.float64).numpy()
 PHOTOGRAPH = photograph()
 
 

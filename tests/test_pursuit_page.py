@@ -1,4 +1,4 @@
-"""The page "Matching pursuit" in a browser: its widget against the library."""
+"""The pursuit widget in a browser, against pursuits computed here."""
 
 from __future__ import annotations
 
@@ -6,227 +6,303 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_sample_image
-from torch import Tensor
+from sklearn.linear_model import orthogonal_mp
 
 from sparse_book.linear.dictionaries import cosine_dictionary
-from sparse_book.linear.pursuit import (
-    matching_pursuit,
-    orthogonal_matching_pursuit,
-)
+from sparse_book.show.pursuit import PursuitSteps
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
     Open = Callable[[str], Page]
 
-PAGE = "nbs/linear/pursuit"
-LEFT, RIGHT, TOP, BOTTOM = 44.0, 348.0, 12.0, 190.0  # of common.js's plot
-ATOMS = cosine_dictionary(8, 11, dtype=torch.float64)
+PAGE = "nbs/show/pursuit"
+WIDTH, HEIGHT, SIDE, LIMIT = 128, 96, 8, 24
+LEFT, RIGHT, TOP, BOTTOM = 44.0, 348.0, 12.0, 210.0  # of common.js's plot
+SENTENCE = re.compile(
+    r"(?:No atom yet|(?:(\d+) steps, )?(\d+) atoms?): (over )?([\d.]+) % of "
+    r"the patch explained; (?:next: atom (\d+)|nothing is left)\."
+)
+GREYS = """node => [...node.getContext("2d").getImageData(
+    0, 0, node.width, node.height).data].filter((_, k) => k % 4 === 0)"""
 
 
-def photograph() -> Tensor:
-    """The one that the page gives to its widget."""
-    flower = torch.tensor(load_sample_image("flower.jpg")).double().mean(2)
-    grey = flower[96:336, 180:420].reshape(120, 2, 120, 2).mean((1, 3)) / 255
-    return grey.float().double()
+def photograph() -> np.ndarray:
+    pixels = PursuitSteps().photograph
+    return np.frombuffer(pixels, np.uint8).reshape(HEIGHT, WIDTH) / 255
 
 
-PHOTO = photograph()
+ATOMS = cosine_dictionary(8, 11, dtype=torch.float64).numpy()
+PHOTOGRAPH = photograph()
+
+
+def matching(patch: np.ndarray, steps: int) -> np.ndarray:
+    codes, residual = np.zeros(len(ATOMS)), patch
+    for _ in range(steps):
+        fit = ATOMS @ residual
+        best = np.abs(fit).argmax()
+        codes[best] += fit[best]
+        residual = residual - fit[best] * ATOMS[best]
+    return codes
+
+
+def orthogonal(patch: np.ndarray, steps: int) -> np.ndarray:
+    if steps == 0:
+        return np.zeros(len(ATOMS))
+    return orthogonal_mp(ATOMS.T, patch, n_nonzero_coefs=steps)
+
+
+CODERS = {"matching": matching, "orthogonal": orthogonal}
 
 
 def widget_of(page: Page) -> Locator:
     return page.locator(".sb-pursuit")
 
 
-def frame_of(page: Page) -> Locator:
-    return widget_of(page).locator(".sb-pursuit-frame")
+def knob(page: Page) -> Locator:
+    return widget_of(page).get_by_role("slider", name="Steps")
 
 
 def place(page: Page) -> tuple[int, int]:
-    """Row and column of the patch, as the frame says and as it stands."""
-    frame = frame_of(page)
-    text = frame.get_attribute("aria-label") or ""
-    row, column = map(int, re.findall(r"\d+", text)[:2])
-    style = frame.get_attribute("style") or ""
-    for name, value in [("top", row), ("left", column)]:
-        found = re.search(rf"{name}: ([\d.]+)%", style)
-        assert found and float(found[1]) * 1.2 == pytest.approx(
-            value, abs=1e-3
-        )
-    return row, column
+    frame = widget_of(page).locator(".sb-frame")
+    column, row = re.findall(r"\d+", frame.get_attribute("transform") or "")
+    assert f"row {row}, column {column}." in frame.get_attribute("aria-label")
+    return int(row), int(column)
 
 
-def run(signal: Tensor, method: str, step: int) -> tuple[Tensor, float]:
-    """The library's code after some steps, and its residual's norm."""
-    if step == 0:
-        return torch.zeros(1, 121).double(), float(signal.norm())
-    if method == "omp":
-        found = orthogonal_matching_pursuit(signal, ATOMS, active=step)
-    else:
-        found = matching_pursuit(signal, ATOMS, max_iterations=step)
-    return found.codes, float(found.residual_norm)
+def heights(curve: Locator) -> np.ndarray:
+    """Shares of energy, in percent, of a curve on the logarithmic axis."""
+    ys = re.findall(r" (-?[\d.]+)", curve.get_attribute("d") or "")
+    rise = (BOTTOM - np.array(ys, float)) / (BOTTOM - TOP)
+    return 10 ** (-3 + 5 * rise)
 
 
-def greys(widget: Locator, tile: int) -> Tensor:
-    canvas = widget.locator(".sb-pursuit-tiles canvas").nth(tile)
-    values = canvas.evaluate(
-        "c => Array.from(c.getContext('2d').getImageData(0, 0, 8, 8).data)"
+def assert_bars(widget: Locator, fit: np.ndarray, before: int) -> None:
+    """The bars, the mark of the winner, and what was chosen before."""
+    bars = widget.locator(".sb-bars")
+    labels = bars.locator(".sb-axes text[text-anchor=end]")
+    top = float(labels.all_text_contents()[2]) * 1.12
+    path = bars.locator(".sb-stick").first.get_attribute("d") or ""
+    ends = np.array(re.findall(r"V([\d.]+)", path), float)
+    drawn = top * (BOTTOM - ends) / (BOTTOM - TOP)
+    assert drawn == pytest.approx(fit, abs=1e-4 * top)
+    winner = bars.locator(".sb-dot")
+    assert winner.get_attribute("data-atom") == str(fit.argmax())
+    assert bars.locator(".sb-used").count() == before
+
+
+def assert_curves(
+    widget: Locator, patch: np.ndarray, steps: int, share: float
+) -> None:
+    """Both curves, and the handle on the one chosen."""
+    for name, coder in CODERS.items():
+        curve = heights(widget.locator(f"path[data-method={name}]"))
+        for k in (0, 1, 2, 5, 11, 24):
+            rest = patch - coder(patch, k) @ ATOMS
+            left = 100 * (rest @ rest) / (patch @ patch)
+            assert curve[k] == pytest.approx(max(left, 1e-4), rel=1e-3)
+    grip = widget.locator(".sb-grip").get_attribute("transform") or ""
+    x, y = map(float, re.findall(r"[\d.]+", grip))
+    assert (x - LEFT) / (RIGHT - LEFT) * LIMIT == pytest.approx(
+        steps, abs=0.01
     )
-    return torch.tensor(values, dtype=torch.float64)[::4]
+    level = 10 ** (-3 + 5 * (BOTTOM - y) / (BOTTOM - TOP))
+    assert level == pytest.approx(max(100 * share, 1e-3), rel=1e-3)
+
+
+def assert_pictures(
+    widget: Locator, patch: np.ndarray, built: np.ndarray
+) -> None:
+    """Patch, reconstruction and residual, pixel by pixel."""
+    pictures = widget.locator(".sb-sum canvas")
+    greys = [np.array(pictures.nth(k).evaluate(GREYS)) for k in range(3)]
+    assert greys[0] == pytest.approx(255 * patch, abs=0.51)
+    seen = np.clip(255 * built, 0, 255)
+    assert greys[1] == pytest.approx(seen, abs=0.51)
+    residual = patch - built
+    scale = widget.locator(".sb-scale").inner_text()
+    said = float(scale.rpartition(" ")[2])
+    wide = 2.0 ** np.round(np.log2(said))
+    assert said == pytest.approx(wide, rel=0.05)
+    assert np.abs(residual).max() <= wide
+    middle = 127.5 * (1 + residual / wide)
+    assert greys[2] == pytest.approx(middle, abs=0.51)
 
 
 def assert_shown_right(page: Page) -> tuple[int, int, str, int]:
-    """Everything that the widget shows agrees with the exported functions."""
+    """Everything shown agrees with a computation that shares no code."""
     widget = widget_of(page)
     row, column = place(page)
-    patch = PHOTO[row : row + 8, column : column + 8].reshape(1, 64)
-    signal = patch - patch.mean()
-    method = widget.locator("input:checked").get_attribute("value") or ""
-    step = int(widget.get_by_role("slider", name="Step").input_value())
-    code, norm = run(signal, method, step)
-    residual = signal - code @ ATOMS
-
-    shown = {
-        int(item.get_attribute("data-atom") or -1): float(
-            item.locator("figcaption").inner_text().replace("−", "-")
-        )
-        for item in widget.locator(".sb-pursuit-strip [data-atom]").all()
-    }
-    chosen = code[0].nonzero()[:, 0].tolist()
-    assert sorted(shown) == chosen
-    for atom, value in shown.items():
-        assert value == pytest.approx(float(code[0, atom]), abs=6e-4)
+    steps = int(knob(page).input_value())
+    method = widget.locator("input[type=radio]:checked").input_value()
+    patch = PHOTOGRAPH[row : row + SIDE, column : column + SIDE].reshape(-1)
+    codes = CODERS[method](patch, steps)
+    residual = patch - codes @ ATOMS
+    fit = np.abs(ATOMS @ residual)
 
     text = widget.locator(".sb-readout").inner_text()
-    said = re.search(r"residual ([\d.]+), ([\d.]+) % of the energy", text)
-    assert said, text
-    assert float(said[1]) == pytest.approx(norm, abs=6e-5)
-    share = 100 * norm**2 / float(signal.square().sum())
-    assert float(said[2]) == pytest.approx(share, abs=0.051)
-    count = f"{step} step{'s' if step > 1 else ''} of {method.upper()}, "
-    assert text.startswith(count if step else "Nothing chosen yet")
-
-    path = widget.locator(".sb-pursuit-bars").get_attribute("d") or ""
-    heights = torch.tensor([float(v) for v in re.findall(r"V([\d.]+)", path)])
-    drawn = 1 - 2 * (heights.double() - TOP) / (BOTTOM - TOP)
-    cosines = (residual @ ATOMS.mT)[0] / norm
-    torch.testing.assert_close(drawn, cosines, atol=2e-4, rtol=0)
-    ring = widget.locator(".sb-pursuit-ring")
-    x = float(ring.get_attribute("cx") or "nan")
-    winner = (x - LEFT) / (RIGHT - LEFT) * 122 - 1
-    if step < 16:
-        open_atoms = cosines.abs()
-        if method == "omp":
-            open_atoms[chosen] = 0
-        assert winner == pytest.approx(int(open_atoms.argmax()), abs=1e-3)
+    found = SENTENCE.fullmatch(text)
+    assert found, text
+    assert int(found[2] or 0) == np.count_nonzero(codes)
+    assert int(found[1] or found[2] or 0) == steps
+    assert int(found[5]) == fit.argmax()
+    share = residual @ residual / (patch @ patch)
+    digits = len(found[4].partition(".")[2])
+    half = 0.51 * 10.0**-digits
+    if found[3]:
+        assert 100 * share < 1e-4
     else:
-        assert not ring.is_visible()
+        assert float(found[4]) == pytest.approx(100 - 100 * share, abs=half)
+        assert 100 * share > half, "too few digits to see what is missing"
 
-    for place_of_curve, name in [(0, "omp"), (1, "mp")]:
-        curve = widget.locator(".sb-panel .sb-curve").nth(place_of_curve)
-        points = re.findall(
-            r"([\d.]+) ([\d.]+)", curve.get_attribute("d") or ""
+    # The atoms, in the order of their first choice, with their coefficients.
+    order = dict.fromkeys(
+        int(
+            np.abs(ATOMS @ (patch - CODERS[method](patch, k) @ ATOMS)).argmax()
         )
-        assert len(points) == 17
-        for k in (1, 7, 16):
-            left = 100 * run(signal, name, k)[1] ** 2 / signal.square().sum()
-            y = (BOTTOM - float(points[k][1])) / (BOTTOM - TOP)
-            wanted = (torch.log10(left.clamp_min(1e-3)) + 2) / 4
-            assert y == pytest.approx(float(wanted), abs=1e-3)
+        for k in range(steps)
+    )
+    tiles = widget.locator(".sb-atom[data-atom]:not(.sb-new)")
+    names = tiles.evaluate_all("all => all.map(n => +n.dataset.atom)")
+    assert names == list(order)
+    shown = [
+        float(value.replace("\u2212", "-"))
+        for value in tiles.locator("span").all_inner_texts()
+    ]
+    assert shown == pytest.approx(codes[names], abs=0.0051)
+    coming = widget.locator(".sb-coming")
+    if len(names) < LIMIT:
+        assert coming.get_attribute("data-atom") == str(fit.argmax())
 
-    for tile, values, peak in [
-        (0, signal, signal.abs().max()),
-        (1, code @ ATOMS, signal.abs().max()),
-        (2, residual, residual.abs().max()),
-    ]:
-        wanted = (255 * (values[0] / peak + 1) / 2).round().clamp(0, 255)
-        assert (greys(widget, tile) - wanted).abs().max() <= 1
-    return row, column, method, step
+    assert_bars(widget, fit, len(names))
+    assert_curves(widget, patch, steps, share)
+    assert_pictures(widget, patch, codes @ ATOMS)
+    return row, column, method, steps
 
 
-def test_steps_by_buttons_slider_and_keys(page_of: Open) -> None:
+def test_by_keyboard_alone(page_of: Open) -> None:
     page = page_of(PAGE)
-    widget = widget_of(page)
-    assert assert_shown_right(page) == (90, 95, "omp", 3)
-    forth = widget.get_by_role("button", name="Step forward")
-    back = widget.get_by_role("button", name="Step back")
-    forth.click()
-    assert assert_shown_right(page)[3] == 4
-    for _ in range(4):
-        back.click()
-    assert assert_shown_right(page)[3] == 0
-    assert back.is_disabled()
-    slider = widget.get_by_role("slider", name="Step")
-    slider.focus()
-    for _ in range(9):
-        page.keyboard.press("ArrowRight")
-    assert assert_shown_right(page)[3] == 9
-    widget.get_by_text("plain", exact=True).first.click()
-    assert assert_shown_right(page)[2:] == ("mp", 9)
-    slider.focus()
-    again = 0
-    for step in range(9, 16):
-        page.keyboard.press("ArrowRight")
-        assert assert_shown_right(page)[3] == step + 1
-        again += " again:" in widget.locator(".sb-readout").inner_text()
-    assert again > 0  # the page promises it
-    assert forth.is_disabled()
+    assert assert_shown_right(page) == (26, 78, "matching", 3)
+    frame = widget_of(page).locator(".sb-frame")
+    frame.focus()
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Shift+ArrowLeft")
+    page.keyboard.press("+")
+    assert assert_shown_right(page) == (25, 70, "matching", 4)
+    page.keyboard.press("-")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    assert assert_shown_right(page) == (26, 71, "matching", 3)
+    page.keyboard.press("End")
+    assert assert_shown_right(page)[3] == LIMIT
+    page.keyboard.press("+")  # there is no further step
+    assert assert_shown_right(page)[3] == LIMIT
     page.keyboard.press("Home")
     assert assert_shown_right(page)[3] == 0
+    assert "No atom yet: 0.0 %" in page.locator(".sb-readout").inner_text()
+    for _ in range(12):  # into the corner, and no further
+        page.keyboard.press("Shift+ArrowDown")
+        page.keyboard.press("Shift+ArrowLeft")
+    assert assert_shown_right(page)[:2] == (HEIGHT - SIDE, 0)
+    knob(page).focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    radio = widget_of(page).get_by_role("radio", name="matching")
+    radio.focus()
+    page.keyboard.press("ArrowRight")
+    assert assert_shown_right(page) == (88, 0, "orthogonal", 5)
+    page.keyboard.press("Tab")  # the buttons follow
+    page.keyboard.press("Enter")
+    assert assert_shown_right(page)[3] == 0
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # back from the start: nothing happens
+    page.keyboard.press("Tab")
+    for _ in range(3):
+        page.keyboard.press("Enter")
+    assert assert_shown_right(page)[3] == 3
 
 
-def test_the_frame_by_keyboard(page_of: Open) -> None:
+@pytest.mark.parametrize("method", CODERS)
+def test_sky_roof_tiles_and_windows(page_of: Open, method: str) -> None:
     page = page_of(PAGE)
-    frame_of(page).focus()
-    for key, wanted in [
-        ("ArrowUp", (89, 95)),
-        ("ArrowLeft", (89, 94)),
-        ("Shift+ArrowUp", (81, 94)),
-        ("Shift+ArrowRight", (81, 102)),
-        ("ArrowDown", (82, 102)),
-        ("Shift+ArrowRight", (82, 110)),
-        ("Shift+ArrowRight", (82, 112)),  # the edge of the photograph
-    ]:
-        page.keyboard.press(key)
-        assert assert_shown_right(page)[:2] == wanted
+    widget = widget_of(page)
+    widget.get_by_role("radio", name=method).check()
+    picture = widget.locator(".sb-photo canvas")
+    for row, column in [(4, 8), (46, 16), (30, 64), (50, 40), (88, 12)]:
+        box = picture.bounding_box()
+        assert box
+        scale = box["width"] / WIDTH
+        spot = {"x": (column + 4) * scale, "y": (row + 4) * scale}
+        widget.locator(".sb-layer").click(position=spot)
+        for steps in (7, LIMIT):
+            knob(page).fill(str(steps))
+            seen = assert_shown_right(page)
+            assert seen == (row, column, method, steps)
 
 
-def test_the_frame_by_pointer(page_of: Open) -> None:
+def test_dragging_the_frame_and_the_point(page_of: Open) -> None:
     page = page_of(PAGE)
-    canvas = widget_of(page).locator(".sb-pursuit-stage canvas")
+    widget = widget_of(page)
+    canvas = widget.locator(".sb-photo canvas")
     canvas.scroll_into_view_if_needed()
-    frame_of(page).scroll_into_view_if_needed()
     box = canvas.bounding_box()
     assert box
-    pixel = box["width"] / 120
-
-    def at(row: float, column: float) -> tuple[float, float]:
-        return box["x"] + column * pixel, box["y"] + row * pixel
-
-    page.mouse.move(*at(92.5, 97.5))  # inside the frame: it must not leap
+    scale = box["width"] / WIDTH
+    x, y = box["x"] + 81 * scale, box["y"] + 29 * scale  # off its centre
+    page.mouse.move(x, y)
     page.mouse.down()
-    assert assert_shown_right(page)[:2] == (90, 95)
-    page.mouse.move(*at(72.5, 77.5))
-    assert assert_shown_right(page)[:2] == (70, 75)
-    page.mouse.move(*at(-50, -50))
-    assert assert_shown_right(page)[:2] == (0, 0)
+    for right, down in [(-5, 4), (-20, 10), (-41, 21)]:
+        page.mouse.move(x + right * scale, y + down * scale)
+        seen = assert_shown_right(page)
+        assert seen[:2] == (26 + down, 78 + right)
     page.mouse.up()
-    page.mouse.move(*at(60, 60))
-    assert assert_shown_right(page)[:2] == (0, 0)
-    page.mouse.click(*at(60, 54))  # elsewhere: the frame comes
-    assert assert_shown_right(page)[:2] == (56, 50)
+    page.mouse.move(x, y)
+    assert assert_shown_right(page)[:2] == (47, 37)
+
+    dot = widget.locator(".sb-fall .sb-dot")
+    dot.scroll_into_view_if_needed()
+    spot = dot.bounding_box()
+    whole = widget.locator(".sb-fall figure svg").bounding_box()
+    assert spot and whole
+    x, y = spot["x"] + spot["width"] / 2, spot["y"] + spot["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    per_step = (RIGHT - LEFT) / LIMIT * whole["width"] / 360
+    for steps in (5, 13, 30):
+        page.mouse.move(x + (steps - 3) * per_step, y)
+        assert assert_shown_right(page)[3] == min(steps, LIMIT)
+    page.mouse.up()
+
+
+def test_a_tap_moves_the_frame(page_of: Open, screen: str) -> None:
+    if screen != "phone":
+        pytest.skip("no touch on this screen")
+    page = page_of(PAGE)
+    layer = widget_of(page).locator(".sb-layer")
+    box = layer.bounding_box()
+    assert box
+    scale = box["width"] / WIDTH
+    layer.tap(position={"x": 24 * scale, "y": 64 * scale})
+    assert assert_shown_right(page)[:2] == (60, 20)
+    widget_of(page).get_by_role("button", name="Step").tap()
+    assert assert_shown_right(page)[3] == 4
 
 
 def test_the_page_is_whole(page_of: Open) -> None:
     page = page_of(PAGE)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
-    assert page.locator("article figure img[alt]").count() == 5
+    sizes = widget_of(page).locator("button, .sb-frame .sb-hit")
+    for k in range(sizes.count()):
+        box = sizes.nth(k).bounding_box()
+        assert box and min(box["width"], box["height"]) >= 32
+    wide = (
+        widget_of(page)
+        .locator(".sb-atom span")
+        .evaluate_all("all => all.every(n => n.scrollWidth <= n.clientWidth)")
+    )
+    assert wide
     text = page.locator("article").inner_text()
     assert "nbdev_export" not in text and "#|" not in text
-    assert page.locator(".exercise").count() == 5
-    page.locator(".solution .toggle-button").first.click()
-    page.get_by_text("is not impressed").wait_for(state="visible")

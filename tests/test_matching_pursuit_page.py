@@ -23,18 +23,3 @@ def test_the_page_is_whole(page_of: Open) -> None:
     assert page.locator(".exercise").count() == 5
     page.locator(".solution .toggle-button").first.click()
     page.get_by_text("is not impressed").wait_for(state="visible")
-
-
-def test_the_widget_shows_the_patch_of_the_prose(page_of: Open) -> None:
-    page = page_of(PAGE)
-    widget = page.locator(".sb-pursuit")
-    frame = widget.locator(".sb-frame")
-    assert "row 90, column 94" in (frame.get_attribute("aria-label") or "")
-    frame.focus()
-    page.keyboard.press("Home")
-    for step in range(1, 9):
-        page.keyboard.press("+")
-        chosen = widget.locator("[data-atom].sb-newest")
-        assert chosen.count() == 1, step
-    shown = widget.locator(".sb-atom[data-atom]:not(.sb-new)").count()
-    assert shown == 7  # eight steps, one atom twice

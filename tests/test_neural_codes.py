@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sparse_book.linear.neural_codes import (
-    activity_ratio,
     bits_per_cost,
     capacity_bits,
     efficient_activity,
@@ -27,6 +26,7 @@ from sparse_book.linear.neural_codes import (
     willshaw_recall,
     willshaw_store,
 )
+from sparse_book.measures.sparsity import activity_ratio
 
 
 @st.composite

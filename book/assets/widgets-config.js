@@ -5,10 +5,10 @@
     paths: {
       anywidget: `${folder}anywidget`,
       // Defined within embed-amd.js; the addresses say where their fonts are.
-      "@jupyter-widgets/base": `${folder}base`,
-      "@jupyter-widgets/controls": `${folder}controls`,
+      ...Object.fromEntries(
+        ["base", "base7", "controls", "controls7", "html-manager", "output"].map((name) => [`@jupyter-widgets/${name}`, folder + name]),
+      ),
       "@jupyter-widgets/html-manager/dist": folder.slice(0, -1),
-      "@jupyter-widgets/output": `${folder}output`,
     },
   });
   // ipywidgets labels are typeset through MathJax 2's queue; the page has MathJax 3.

@@ -59,7 +59,7 @@ test("keys walk the sheet and stay on it", () => {
 });
 
 test("the sentence counts cells in words that agree", () => {
-  assert.match(sentence(0, field, 0.934), /Field 1: .* 17° with 0\.12 .* nₓ = 0\.36, n_y = 0\.48\..* 93 %; 19 of 79 macaque cells share/);
+  assert.match(sentence(0, field, 0.934), /Field 1: .* 17° with 0\.12 .* n_x = 0\.36, n_y = 0\.48\..* 93 %; 19 of 79 macaque cells share/);
   assert.match(sentence(3, [0, 0, 0, 0.01, 2, 2, 0, 1], 0.5), /no macaque cell shares/);
   assert.match(sentence(3, [0, 0, 0, 0.1, 4, 2, 0, 1], 0.5), /2 of 79/);
 });

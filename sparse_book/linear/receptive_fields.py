@@ -272,7 +272,8 @@ def fit_gabor(atoms: Tensor, side: int, *, steps: int = 60) -> GaborFits:
         tried[rows.flatten()], unit.repeat(2, 1), side, steps
     )
     error, which = error.reshape(2, count).min(0)
-    chosen = final.reshape(2, count, 8)[which, torch.arange(count)]
+    atom = torch.arange(count, device=which.device)
+    chosen = final.reshape(2, count, 8)[which, atom]
     return _named(chosen, 1 - error, norms, side)
 
 # %% ../../nbs/linear/receptive_fields.ipynb #named

@@ -63,7 +63,7 @@ export function sentence(chosen, parameters, explained) {
   const share = cells === 0 ? "no macaque cell shares" : cells === 1 ? "1 of 79 macaque cells shares" : `${cells} of 79 macaque cells share`;
   return (
     `Field ${chosen + 1}: the wave runs at ${degrees}° with ${fixed(parameters[3])} cycles per pixel; ` +
-    `nₓ = ${fixed(nx)}, n_y = ${fixed(ny)}. The fit explains ${Math.round(100 * explained)} %; ${share} its bin.`
+    `n_x = ${fixed(nx)}, n_y = ${fixed(ny)}. The fit explains ${Math.round(100 * explained)} %; ${share} its bin.`
   );
 }
 
@@ -112,7 +112,7 @@ function render({ model, el }) {
   const ticks = [0.1, 0.2, 0.4, 0.8, 1.6];
   const plane = plot(second, {
     caption: "Shapes: a macaque's cells (grey) and these fields (dots)",
-    x: { low: 0.09, high: 2, ticks, label: "width nₓ in cycles", log: true },
+    x: { low: 0.09, high: 2, ticks, label: "width n_x in cycles", log: true },
     y: { low: 0.09, high: 2, ticks, label: "length n_y in cycles", log: true },
     height: 300,
   });

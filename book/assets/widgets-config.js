@@ -4,7 +4,11 @@
   requirejs.config({
     paths: {
       anywidget: `${folder}anywidget`,
-      "@jupyter-widgets/html-manager/dist": folder.slice(0, -1), // where embed-amd.js looks for its fonts
+      // Defined within embed-amd.js; the addresses say where their fonts are.
+      ...Object.fromEntries(
+        ["base", "base7", "controls", "controls7", "html-manager", "output"].map((name) => [`@jupyter-widgets/${name}`, folder + name]),
+      ),
+      "@jupyter-widgets/html-manager/dist": folder.slice(0, -1),
     },
   });
   // ipywidgets labels are typeset through MathJax 2's queue; the page has MathJax 3.

@@ -140,12 +140,13 @@ def _library_files(sources: list[str]) -> set[Path]:
             if ours and path not in found:
                 found.add(path)
                 sources.append(path.read_text(encoding="utf-8"))
-    beside = {
+    beside = {  # scripts and styles: the module's own, and the shared ones
         other
         for path in found
         if path.parent.name == "show"
         for other in path.parent.iterdir()
         if other.suffix in {".js", ".css", ".mplstyle"}
+        and other.stem in {path.stem, "common", "book"}
     }
     return found | beside
 
@@ -306,15 +307,26 @@ def _on_config(app: Sphinx, config: Config) -> None:
     config.nb_ipywidgets_js = {name: {} for name in SCRIPTS}
 
 
-def _drop_thebe(
+def _choose_scripts(
     app: Sphinx, pagename: str, template: str, context: dict[str, Any], _: Any
 ) -> None:
-    """Leave out constants that are declared twice, an error in the console."""
+    """Leave out scripts that a page has no use for.
+
+    Constants of sphinx-thebe are declared twice, an error in the console; a
+    page that made widgets but shows none need not carry their state.
+    """
+    unwanted = ["thebe"]
+    if "jupyter.widget-view" not in context.get("body", ""):
+        unwanted += ["jupyter.widget-state", *SCRIPTS]
+
+    def says(script: Any) -> str:
+        parts = (getattr(script, "filename", ""), script.attributes)
+        return "".join(map(str, parts)).lower()
+
     context["script_files"] = [
         script
         for script in context.get("script_files", [])
-        if "THEBE" not in str(getattr(script, "attributes", ""))
-        and "thebe" not in str(getattr(script, "filename", ""))
+        if not any(name in says(script) for name in unwanted)
     ]
 
 
@@ -325,7 +337,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("source-read", _on_source_read)
     app.connect("env-get-outdated", _outdated)
     app.connect("config-inited", _on_config, priority=400)
-    app.connect("html-page-context", _drop_thebe, priority=900)
+    app.connect("html-page-context", _choose_scripts, priority=900)
     app.connect("autodoc-process-docstring", _link_labels, priority=400)
     app.connect("autodoc-skip-member", _skip_inherited)
     return {

@@ -314,7 +314,7 @@ def _solve(
     count = torch.zeros(len(codes), dtype=torch.int64, device=codes.device)
     stages = [(torch.float64, goal)]
     if atoms.dtype == torch.float32:  # rounding the codes takes its share
-        stages = [(torch.float32, max(goal, 1e-5)), (torch.float64, goal / 2)]
+        stages = [(torch.float32, max(goal, 1e-5)), (torch.float64, goal / 4)]
     shared = _problem(targets[:0], atoms, weight[:0], nonnegative)
     for first in range(0, len(targets), chunk):
         part = slice(first, first + chunk)

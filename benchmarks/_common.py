@@ -19,9 +19,9 @@ from pathlib import Path
 for _name in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
     os.environ.setdefault(f"{_name}_NUM_THREADS", "1")
 
-import numpy as np
-import torch
-from torch import Tensor
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from torch import Tensor  # noqa: E402
 
 torch.set_num_threads(1)
 MEBIBYTE = 2**20

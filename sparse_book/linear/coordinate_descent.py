@@ -474,7 +474,7 @@ def coordinate_descent(
     norms = (unit * atoms.double()).sum(-1)
     square = (unit @ unit.mT).numpy()
     rounds = torch.zeros(len(targets), dtype=torch.int64)
-    inner = goal * (0.99 if atoms.dtype == torch.float64 else 0.5)
+    inner = goal * (0.99 if atoms.dtype == torch.float64 else 0.25)
     for first in range(0, len(targets), chunk):
         part = slice(first, first + chunk)
         signal, code = targets[part].double(), codes[part].double() * norms

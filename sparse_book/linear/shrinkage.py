@@ -208,13 +208,13 @@ class _Problem(NamedTuple):
     weight: Tensor
     atoms: Tensor
     gram: Tensor | None
-    step: Tensor
+    step: float
     nonnegative: bool
 
     def pull(self, codes: Tensor) -> Tensor:
         """Return what every atom sees in the residual."""
         if self.gram is not None:
-            return self.drive - codes @ self.gram
+            return torch.addmm(self.drive, codes, self.gram, alpha=-1)
         return (self.signals - codes @ self.atoms) @ self.atoms.mT
 
     def rows(self, index: Tensor) -> "_Problem":
@@ -232,7 +232,7 @@ def _problem(
     """Prepare a batch; the step is 1 / L, rounded down."""
     small = atoms if len(atoms) <= atoms.shape[1] else atoms.mT
     bound = torch.linalg.eigvalsh((small @ small.mT).double())[-1]
-    step = (1 / (bound * (1 + 1e-6))).to(atoms.dtype)
+    step = float(1 / (bound * (1 + 1e-6)))
     square = atoms @ atoms.mT if len(atoms) < 2 * atoms.shape[1] else None
     drive = signals @ atoms.mT
     return _Problem(signals, drive, weight, atoms, square, step, nonnegative)
@@ -248,7 +248,7 @@ def _begin_ista(problem: _Problem, codes: Tensor) -> _State:
 def _advance_ista(problem: _Problem, state: _State) -> _State:
     """Take one step of eq-ista."""
     (codes,) = state
-    x = codes + problem.step * problem.pull(codes)
+    x = torch.add(codes, problem.pull(codes), alpha=problem.step)
     return (_soft(x, problem.step * problem.weight, problem.nonnegative),)
 
 # %% ../../nbs/linear/shrinkage.ipynb #run
@@ -312,9 +312,9 @@ def _solve(
             "warm_start", warm_start, targets, atoms, nonnegative
         ).clone()
     count = torch.zeros(len(codes), dtype=torch.int64, device=codes.device)
-    stages = [(atoms.dtype, goal if atoms.dtype == torch.float64 else 1e-5)]
-    if atoms.dtype == torch.float32:
-        stages = [(torch.float32, max(goal, 1e-5)), (torch.float64, goal)]
+    stages = [(torch.float64, goal)]
+    if atoms.dtype == torch.float32:  # rounding the codes takes its share
+        stages = [(torch.float32, max(goal, 1e-5)), (torch.float64, goal / 4)]
     shared = _problem(targets[:0], atoms, weight[:0], nonnegative)
     for first in range(0, len(targets), chunk):
         part = slice(first, first + chunk)
@@ -336,8 +336,7 @@ def _cast(
     if shared.atoms.dtype != dtype:
         atoms = shared.atoms.to(dtype)
         square = None if shared.gram is None else atoms @ atoms.mT
-        step = shared.step.to(dtype)
-        shared = shared._replace(atoms=atoms, gram=square, step=step)
+        shared = shared._replace(atoms=atoms, gram=square)
     s = signals.to(dtype)
     drive = s @ shared.atoms.mT
     return shared._replace(signals=s, drive=drive, weight=weight.to(dtype))
@@ -373,7 +372,7 @@ def ista(
     warm_start: Tensor | None = None,
     tolerance: float = 1e-6,
     max_iterations: int = 100_000,
-    chunk: int = 4096,
+    chunk: int = 512,
 ) -> SparseCodes:
     """Minimise the lasso objective by iterated soft thresholding.
 
@@ -424,13 +423,13 @@ def _begin_fista(problem: _Problem, codes: Tensor) -> _State:
 def _advance_fista(problem: _Problem, state: _State) -> _State:
     """Take one step of eq-fista, with a restart where it is due."""
     codes, ahead, time = state
-    x = ahead + problem.step * problem.pull(ahead)
+    x = torch.add(ahead, problem.pull(ahead), alpha=problem.step)
     new = _soft(x, problem.step * problem.weight, problem.nonnegative)
     move = new - codes
-    uphill = ((ahead - new) * move).sum(-1, keepdim=True) > 0
+    uphill = torch.linalg.vecdot(ahead - new, move)[:, None] > 0
     time = time.masked_fill(uphill, 1.0)
     later = (1 + (1 + 4 * time.square()).sqrt()) / 2
-    return new, new + (time - 1) / later * move, later
+    return new, torch.addcmul(new, (time - 1) / later, move), later
 
 # %% ../../nbs/linear/shrinkage.ipynb #fista-code
 def fista(
@@ -442,7 +441,7 @@ def fista(
     warm_start: Tensor | None = None,
     tolerance: float = 1e-6,
     max_iterations: int = 10_000,
-    chunk: int = 4096,
+    chunk: int = 512,
 ) -> SparseCodes:
     """Minimise the lasso objective by thresholding with momentum.
 
@@ -496,7 +495,7 @@ def _advance_lca(problem: _Problem, state: _State) -> _State:
     """Take one step of eq-lca-step."""
     codes, potential = state
     force = problem.pull(codes) + codes - potential
-    potential = potential + problem.step.clamp_max(1) * force
+    potential = potential + min(problem.step, 1.0) * force
     codes = _soft(potential, problem.weight, problem.nonnegative)
     return codes, potential
 
@@ -510,7 +509,7 @@ def locally_competitive(
     warm_start: Tensor | None = None,
     tolerance: float = 1e-6,
     max_iterations: int = 100_000,
-    chunk: int = 4096,
+    chunk: int = 512,
 ) -> SparseCodes:
     """Minimise the lasso objective with a circuit of competing neurons.
 

@@ -1,0 +1,135 @@
+"""What the benchmarks share: data, dictionaries, measurements, a table.
+
+Times are CPU seconds of one thread (medians), so that a busy machine disturbs
+them little; competitors take turns within a round, so that what disturbs one
+disturbs all. Objectives and gaps are computed here, in float64, from codes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+for _name in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
+    os.environ.setdefault(f"{_name}_NUM_THREADS", "1")
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+torch.set_num_threads(1)
+MEBIBYTE = 2**20
+
+
+def photographs() -> list[Tensor]:
+    """Grey photographs: from $SPARSE_BOOK_DATA, else the embedded two."""
+    folder = Path(os.environ.get("SPARSE_BOOK_DATA", ""))
+    stored = folder / "natural-images" / "hoyer_natural_images.npz"
+    if os.environ.get("SPARSE_BOOK_DATA") and stored.is_file():
+        with np.load(stored) as archive:
+            return [torch.tensor(archive[k]).double() for k in archive.files]
+    from sklearn.datasets import load_sample_images
+
+    images = load_sample_images().images
+    return [torch.tensor(image).double().mean(-1) for image in images]
+
+
+def photograph_patches(count: int, side: int, seed: int = 0) -> Tensor:
+    """Patches at random places, mean removed, unit norm: (count, side²)."""
+    draws = np.random.default_rng(seed)
+    images, patches = photographs(), []
+    while len(patches) < count:
+        image = images[draws.integers(len(images))]
+        top, left = (int(draws.integers(n - side)) for n in image.shape)
+        patch = image[top : top + side, left : left + side].reshape(-1)
+        patch = patch - patch.mean()
+        if float(patch.norm()) > 1e-3:
+            patches.append(patch / patch.norm())
+    return torch.stack(patches)
+
+
+def learned_dictionary(atoms: int, side: int) -> Tensor:
+    """A dictionary learned from other patches of the same photographs."""
+    from sklearn.decomposition import MiniBatchDictionaryLearning
+
+    patches = photograph_patches(10_000, side, seed=1)
+    learner = MiniBatchDictionaryLearning(
+        atoms,
+        alpha=0.15,
+        batch_size=256,
+        max_iter=10,
+        fit_algorithm="cd",
+        random_state=0,
+        max_no_improvement=None,
+    )
+    learner.fit(patches.numpy())
+    found = torch.tensor(learner.components_)
+    return found / found.norm(dim=-1, keepdim=True)
+
+
+def matmul_rate(dtype: torch.dtype, size: int = 1024) -> float:
+    """The machine's rate of matrix products, in floating-point ops/s."""
+    a = torch.randn(size, size, dtype=dtype)
+    times = []
+    for _ in range(7):
+        start = time.process_time()
+        a @ a
+        times.append(time.process_time() - start)
+    return 2 * size**3 / min(times)
+
+
+def _memory(field: str) -> int:
+    """A line of this process's status in bytes; Linux only."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"no {field} in /proc/self/status")
+
+
+def peak_memory(work: Callable[[], object]) -> float:
+    """Peak memory of a call above what was held before, in MiB, or NaN."""
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+        before = _memory("VmRSS")
+        work()
+        return (_memory("VmHWM") - before) / MEBIBYTE
+    except (OSError, AttributeError, RuntimeError):
+        return float("nan")
+
+
+def measure(
+    competitors: dict[str, Callable[[], object]], rounds: int
+) -> dict[str, tuple[float, float]]:
+    """Median CPU seconds and peak MiB of each; they take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in competitors}
+    peaks = {name: peak_memory(work) for name, work in competitors.items()}
+    for _ in range(rounds):
+        for name, work in competitors.items():
+            start = time.process_time()
+            work()
+            seconds[name].append(time.process_time() - start)
+    return {
+        name: (statistics.median(times), peaks[name])
+        for name, times in seconds.items()
+    }
+
+
+def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
+    """Print one table in Markdown."""
+    machine = platform.processor() or platform.machine()
+    print(f"\n{title}\n({machine}, one thread, torch {torch.__version__})\n")
+    widths = [
+        max(len(row[k]) for row in [header, *rows]) for k in range(len(header))
+    ]
+    rule = ["-" * width for width in widths]
+    for row in [header, rule, *rows]:
+        cells = (x.ljust(w) for x, w in zip(row, widths, strict=True))
+        print(f"| {' | '.join(cells)} |", flush=True)

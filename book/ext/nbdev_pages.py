@@ -165,9 +165,9 @@ def library_state(notebook: dict[str, Any]) -> str:
     bodies = [split_directives(text)[1] for text in code]
     plain = [re.sub(r"^[%!].*$", "", body, flags=re.M) for body in bodies]
     files = _library_files(plain) | {ROOT / "constraints.txt"}
-    rows = (ROOT / "results").rglob("*.csv")
+    measured = (ROOT / "results").rglob("*.[cn][sp][vz]")  # csv, npz
     if any("results" in body for body in bodies):
-        files |= set(rows)
+        files |= set(measured)
     digest = hashlib.sha256()
     for path in sorted(files):
         name = path.relative_to(ROOT).as_posix()
@@ -265,10 +265,13 @@ def _link_labels(
     options: Any,
     lines: list[str],
 ) -> None:
-    """Turn labels in docstrings, such as eq-gini, into links."""
+    """Turn labels such as eq-gini into links; let |a| be a magnitude."""
     for n, line in enumerate(lines):
+        parts = line.split("`")  # every other part is code
+        parts[::2] = [part.replace("|", r"\|") for part in parts[::2]]
         lines[n] = LABEL.sub(
-            lambda m: f":{ROLES.get(m[1], 'prf:ref')}:`{m[0]}`", line
+            lambda m: f":{ROLES.get(m[1], 'prf:ref')}:`{m[0]}`",
+            "`".join(parts),
         )
 
 

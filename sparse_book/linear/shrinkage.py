@@ -377,7 +377,7 @@ def ista(
     """Minimise the lasso objective by iterated soft thresholding.
 
     Equation eq-ista of the page "Shrinkage algorithms"; Daubechies, Defrise
-    and De Mol (2004). Minimises |s - Φa|² / 2 + λ |a|₁ for every signal.
+    and De Mol (2004). Minimises ½‖s − Φa‖² + λ‖a‖₁ for every signal.
 
     Args:
         signals: shape (batch, dimension), float32 or float64.
@@ -447,7 +447,7 @@ def fista(
 
     Equation eq-fista of the page "Shrinkage algorithms"; Beck and Teboulle
     (2009), with the restarts of O'Donoghue and Candès (2015). Minimises
-    |s - Φa|² / 2 + λ |a|₁ for every signal. Runs on any device.
+    ½‖s − Φa‖² + λ‖a‖₁ for every signal. Runs on any device.
 
     Args:
         signals: shape (batch, dimension), float32 or float64.
@@ -514,7 +514,7 @@ def locally_competitive(
     """Minimise the lasso objective with a circuit of competing neurons.
 
     Equation eq-lca-step of the page "Shrinkage algorithms"; Rozell, Johnson,
-    Baraniuk and Olshausen (2008). Minimises |s - Φa|² / 2 + λ |a|₁ for every
+    Baraniuk and Olshausen (2008). Minimises ½‖s − Φa‖² + λ‖a‖₁ for every
     signal. Of interest as a model; `fista` is faster.
 
     Args:

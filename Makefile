@@ -11,7 +11,7 @@ book: env
 	@$(VENV_PYTHON) book/build.py
 
 test: book
-	@$(VENV_PYTHON) -m pytest -n 2 --dist loadfile
+	@$(VENV_PYTHON) -m pytest -n 2 --dist worksteal
 
 serve: book
 	@$(VENV_PYTHON) -m http.server --bind 127.0.0.1 --directory _build/html 8000

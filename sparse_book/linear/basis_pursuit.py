@@ -34,7 +34,7 @@ def basis_pursuit_denoising(
     max_iterations: int | None = None,
     chunk: int | None = None,
 ) -> SparseCodes:
-    """Minimise |s - Φa|² / 2 + λ |a|₁ for every signal: the lasso.
+    """Minimise ½‖s − Φa‖² + λ‖a‖₁ for every signal: the lasso.
 
     Equation eq-lasso of the page "Shrinkage algorithms"; Chen, Donoho and
     Saunders (1998). Every method reaches the same objective within the

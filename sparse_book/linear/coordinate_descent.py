@@ -426,7 +426,7 @@ def coordinate_descent(
 
     Algorithm alg-coordinate-descent of the page "Coordinate descent", over a
     working set, finished by conjugate gradients, compiled, one signal per
-    thread (`torch.set_num_threads`). Minimises |s - Φa|² / 2 + λ |a|₁ for
+    thread (`torch.set_num_threads`). Minimises ½‖s − Φa‖² + λ‖a‖₁ for
     every signal. The first call compiles for some seconds; later processes
     find the result on disk.
 

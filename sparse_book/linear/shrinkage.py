@@ -299,13 +299,14 @@ def _solve(
     warm_start: Tensor | None,
     tolerance: float,
     max_iterations: int,
-    chunk: int,
+    chunk: int | None,
 ) -> SparseCodes:
     """Check, code chunk by chunk, certify."""
     targets, atoms, weight = _checked_problem(signals, dictionary, coefficient)
     goal = check_number("tolerance", tolerance, above=0.0)
     limit = check_count("max_iterations", max_iterations, low=0)
-    check_count("chunk", chunk, low=1)
+    usual = 512 if atoms.device.type == "cpu" else 16_384
+    size = usual if chunk is None else check_count("chunk", chunk, low=1)
     codes = targets.new_zeros(len(targets), len(atoms))
     if warm_start is not None:
         codes = _checked_codes(
@@ -316,8 +317,8 @@ def _solve(
     if atoms.dtype == torch.float32:  # rounding the codes takes its share
         stages = [(torch.float32, max(goal, 1e-5)), (torch.float64, goal / 4)]
     shared = _problem(targets[:0], atoms, weight[:0], nonnegative)
-    for first in range(0, len(targets), chunk):
-        part = slice(first, first + chunk)
+    for first in range(0, len(targets), size):
+        part = slice(first, first + size)
         s, w, a = targets[part], weight[part], codes[part]
         for dtype, target in stages:
             problem = _cast(shared, s, w, dtype)
@@ -372,12 +373,12 @@ def ista(
     warm_start: Tensor | None = None,
     tolerance: float = 1e-6,
     max_iterations: int = 100_000,
-    chunk: int = 512,
+    chunk: int | None = None,
 ) -> SparseCodes:
     """Minimise the lasso objective by iterated soft thresholding.
 
     Equation eq-ista of the page "Shrinkage algorithms"; Daubechies, Defrise
-    and De Mol (2004). Minimises |s - Φa|² / 2 + λ |a|₁ for every signal.
+    and De Mol (2004). Minimises ½‖s − Φa‖² + λ‖a‖₁ for every signal.
 
     Args:
         signals: shape (batch, dimension), float32 or float64.
@@ -389,8 +390,9 @@ def ista(
             fraction of its objective.
         max_iterations: steps after which a signal is given up; single
             precision may take as many again in double precision.
-        chunk: signals that are worked on at a time; bounds the memory, and
-            changes no code by more than rounding.
+        chunk: signals that are worked on at a time; by default 512 on a CPU,
+            whose cache they fill, and 16,384 elsewhere. Bounds the memory,
+            and changes no code by more than rounding.
 
     Returns:
         The codes, without gradient, and per signal: `gap`, the absolute
@@ -441,13 +443,13 @@ def fista(
     warm_start: Tensor | None = None,
     tolerance: float = 1e-6,
     max_iterations: int = 10_000,
-    chunk: int = 512,
+    chunk: int | None = None,
 ) -> SparseCodes:
     """Minimise the lasso objective by thresholding with momentum.
 
     Equation eq-fista of the page "Shrinkage algorithms"; Beck and Teboulle
     (2009), with the restarts of O'Donoghue and Candès (2015). Minimises
-    |s - Φa|² / 2 + λ |a|₁ for every signal. Runs on any device.
+    ½‖s − Φa‖² + λ‖a‖₁ for every signal. Runs on any device.
 
     Args:
         signals: shape (batch, dimension), float32 or float64.
@@ -459,8 +461,9 @@ def fista(
             fraction of its objective.
         max_iterations: steps after which a signal is given up; single
             precision may take as many again in double precision.
-        chunk: signals that are worked on at a time; bounds the memory, and
-            changes no code by more than rounding.
+        chunk: signals that are worked on at a time; by default 512 on a CPU,
+            whose cache they fill, and 16,384 elsewhere. Bounds the memory,
+            and changes no code by more than rounding.
 
     Returns:
         The codes, without gradient, and per signal: `gap`, the absolute
@@ -509,12 +512,12 @@ def locally_competitive(
     warm_start: Tensor | None = None,
     tolerance: float = 1e-6,
     max_iterations: int = 100_000,
-    chunk: int = 512,
+    chunk: int | None = None,
 ) -> SparseCodes:
     """Minimise the lasso objective with a circuit of competing neurons.
 
     Equation eq-lca-step of the page "Shrinkage algorithms"; Rozell, Johnson,
-    Baraniuk and Olshausen (2008). Minimises |s - Φa|² / 2 + λ |a|₁ for every
+    Baraniuk and Olshausen (2008). Minimises ½‖s − Φa‖² + λ‖a‖₁ for every
     signal. Of interest as a model; `fista` is faster.
 
     Args:
@@ -527,8 +530,9 @@ def locally_competitive(
             fraction of its objective.
         max_iterations: steps after which a signal is given up; single
             precision may take as many again in double precision.
-        chunk: signals that are worked on at a time; bounds the memory, and
-            changes no code by more than rounding.
+        chunk: signals that are worked on at a time; by default 512 on a CPU,
+            whose cache they fill, and 16,384 elsewhere. Bounds the memory,
+            and changes no code by more than rounding.
 
     Returns:
         The codes, without gradient, and per signal: `gap`, the absolute

@@ -48,7 +48,7 @@ def soft_threshold(
 ) -> Tensor:
     """Pull every entry towards zero by the coefficient, and stop at zero.
 
-    The minimiser of (x - a)² / 2 + coefficient · |a|. Equations eq-soft and
+    The minimiser of ½(x − a)² + λ abs(a). Equations eq-soft and
     eq-soft-nonnegative of the page "Shrinking one coefficient"; Donoho and
     Johnstone (1994).
 

@@ -105,7 +105,7 @@ function render({ model, el }) {
   const said = readout(root);
   const panels = html(root, "div", { class: "sb-panels" });
   const reach = Math.max(...patches.map((_, k) => about(k).steps.at(-1)[1].reduce((most, value) => Math.max(most, Math.abs(value)), 0)));
-  const high = Math.ceil(2.2 * reach) / 2;
+  const high = Math.ceil(11 * reach) / 10;
   const y = { low: -high, high, ticks: [-high, -high / 2, 0, high / 2, high], label: "a" };
   const left = plot(panels, {
     caption: "Every coefficient against λ", x: { low: LOWEST, high: 1, log: true, ticks: [0.01, 0.03, 0.1, 0.3, 1], label: "λ / λmax" }, y, height: 262,

@@ -6,6 +6,8 @@
 __all__ = ['basis_pursuit_denoising']
 
 # %% ../../nbs/linear/basis_pursuit.ipynb #imports
+from collections.abc import Callable
+
 from torch import Tensor
 
 from ..checks import check_choice
@@ -75,7 +77,11 @@ def basis_pursuit_denoising(
         options["max_iterations"] = max_iterations
     if chunk is not None:
         options["chunk"] = chunk
-    solver = {"fista": fista, "ista": ista, "lca": locally_competitive}
+    solver: dict[str, Callable[..., SparseCodes]] = {
+        "fista": fista,
+        "ista": ista,
+        "lca": locally_competitive,
+    }
     if name == "coordinate-descent":
         from sparse_book.linear.coordinate_descent import coordinate_descent
 

@@ -71,6 +71,9 @@ def test_notebook_is_clean(path: Path) -> None:
         assert not cell.get("outputs"), cell["id"]
         assert cell.get("execution_count") is None, cell["id"]
         assert not cell["id"].isalnum() or cell["id"].isalpha(), cell["id"]
+        text = "".join(cell["source"])
+        stray = set(text) & set(map(chr, range(32))) - {"\n"}
+        assert not stray, f"{cell['id']}: control characters {stray}"
     names = [cell["id"] for cell in cells]
     assert len(set(names)) == len(names)
 

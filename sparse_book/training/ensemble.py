@@ -314,8 +314,7 @@ def _stacked_gradients(problem: _Problem) -> Gradients:
         batch, networks = x.shape[1], len(coefficient)
         hidden, logits = _stacked_forward(kind, layers, parameters, x)
         targets = t.repeat_interleave(networks // len(t), 0)[:, None]
-        right = logits.gather(1, targets) >= logits.amax(1, keepdim=True)
-        correct = right.to(logits).mean((1, 2))
+        correct = (logits.argmax(1) == targets[:, 0]).to(logits).mean(1)
         delta, loss = _output_delta(logits, targets)
         price = (coefficient / (batch * max(units, 1)))[:, None, None]
         for depth in reversed(range(len(layers))):

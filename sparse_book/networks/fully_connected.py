@@ -67,7 +67,9 @@ class NegativeBiasLinear(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the sizes, for `print`."""
-        return f"{self.in_features}, {self.out_features}"
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}"
+        )
 
 # %% ../../nbs/networks/fully_connected.ipynb #network
 class FullyConnected(nn.Module):

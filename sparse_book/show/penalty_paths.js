@@ -265,12 +265,14 @@ function render({ model, el }) {
     const line = (l, i, j, style, width) => {
       const [from, to] = [place(l - 1, j), place(l, i)];
       const attributes = { class: style, d: `M${from.x} ${from.y}L${to.x} ${to.y}`, "data-weight": `${l} ${i} ${j}` };
-      return svg(drawing, "path", width ? { ...attributes, "stroke-width": width.toFixed(2) } : attributes);
+      const node = svg(drawing, "path", attributes);
+      if (width) node.style.strokeWidth = width.toFixed(2);
+      return node;
     };
     const later = [];
     network.layers.forEach(({ weights }, l) => weights.forEach((row, i) => row.forEach((_, j) => {
       const flow = flows[`${l} ${i} ${j}`] ?? 0;
-      if (flow) later.push(() => line(l, i, j, flow > 0 ? "sb-plus" : "sb-minus", 1.5 + 7 * Math.min(1, Math.abs(flow))).setAttribute("data-flow", flow));
+      if (flow) later.push(() => line(l, i, j, flow > 0 ? "sb-plus" : "sb-minus", 1.5 + 9 * Math.min(1, Math.abs(flow))).setAttribute("data-flow", flow));
       else line(l, i, j, "sb-thread");
     })));
     later.forEach((act) => act());
@@ -288,7 +290,7 @@ function render({ model, el }) {
         const lit = ends.some((path) => path.value !== 0);
         const style = `sb-unit${dead ? " sb-dead" : ""}${lit ? " sb-lit" : ""}`;
         svg(drawing, "circle", { class: style, cx: x, cy: y, r: RADIUS });
-        svg(drawing, "text", { class: "sb-value", x, y: y + 4, "text-anchor": "middle" }, dead ? "0" : fixed(value));
+        svg(drawing, "text", { class: "sb-value", x, y: y + 4, "text-anchor": "middle" }, dead ? "0" : fixed(value, value <= -0.095 || value >= 9.5 ? 1 : 2));
       }
     });
     inputs.forEach(({ set: show }, j) => show(network.signal[j]));

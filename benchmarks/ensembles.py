@@ -113,8 +113,10 @@ class _Enough(Exception):
     """Raised by the watch when enough steps are timed."""
 
 
-def ensemble(hidden: int, data: StudyData, work: float) -> tuple[int, float]:
-    """Networks of a planned ensemble, and seconds per step and network."""
+def ensemble(
+    hidden: int, data: StudyData, work: float
+) -> tuple[int, float, int]:
+    """Networks of a planned ensemble, seconds per step of each, steps."""
     wanted = [
         task
         for task in tasks(RELU_ONE, "paper", data)
@@ -136,7 +138,8 @@ def ensemble(hidden: int, data: StudyData, work: float) -> tuple[int, float]:
 
     with contextlib.suppress(_Enough):
         train_ensemble(networks, *data.train, watch=watch, **options)
-    return len(group), (time.perf_counter() - start) / count / len(group)
+    seconds = (time.perf_counter() - start) / count
+    return len(group), seconds / len(group), count
 
 
 def _side(
@@ -167,7 +170,7 @@ def side_by_side(job: Callable[..., Any], *arguments: Any) -> list[Any]:
 def _slowest(way: str, hidden: int, data: StudyData, work: float) -> float:
     """Seconds per step of networks when all cores work, times cores."""
     if way == "ensemble":
-        return max(s for _, s in side_by_side(ensemble, hidden, data, work))
+        return max(s for _, s, _ in side_by_side(ensemble, hidden, data, work))
     return max(side_by_side(loop, way, hidden, data, STEPS[way]))
 
 
@@ -283,7 +286,7 @@ def main() -> None:
     steps = -(-len(data.train[0]) // BATCH)
     now = datetime.datetime.now(datetime.timezone.utc)
     about = {
-        "networks": "",
+        "networks": 1,
         "data": data.name,
         "checksum": data.checksum,
         "device": "cpu",
@@ -297,14 +300,15 @@ def main() -> None:
     ensemble(8, data, 0.05)  # compile
     written, shown, hours = [], [], dict.fromkeys((*WAYS, "ensemble"), 0.0)
     for hidden in options.hidden:
-        size = ensemble(hidden, data, 0.0)[0]
+        size, _, count = ensemble(hidden, data, options.work)
         rounds = [
             measure_round(hidden, data, options.work)
             for _ in range(options.rounds)
         ]
         best = {key: min(r[key] for r in rounds) for key in rounds[0]}
         for row in rows_of(hidden, data, best, about):
-            row["networks"] = size if row["way"] == "ensemble" else 1
+            if row["way"] == "ensemble":
+                row |= {"networks": size, "timed_steps": count}
             written.append(row)
         shown += table(hidden, best, steps)
         for row in shown[-4:]:

@@ -223,7 +223,7 @@ def _train(
             "trace_step": trace.steps,
             "trace_l1": trace.of(n),
         }
-        if _profiled(study, task):
+        if finite[n] and _profiled(study, task):
             vectors |= _profile(ensemble, n, data)
         records.append(
             NetworkRecord(
@@ -392,6 +392,7 @@ class _Run:
         self.report = RunReport()
         self.epochs = study.scale(scale).epochs
         self._cost: dict[str, int] = {}
+        self._deaths: dict[str, int] = {}
         total = sum(self._work_of(group) for group in groups)
         self.bar = tqdm(
             total=total,
@@ -438,6 +439,19 @@ class _Run:
         """Move the progress bar."""
         self.bar.set_postfix_str(f", {self.report.trained} networks new")
         self.bar.update(self._work_of(group))
+
+    def lose(self, group: Group) -> None:
+        """Try an ensemble again whose process was killed; then its halves.
+
+        Raises:
+            MemoryError: it is one network, and was killed three times.
+        """
+        deaths = self._deaths.get(group[0].key, 0) + 1
+        self._deaths[group[0].key] = deaths
+        if deaths < (2 if len(group) > 1 else 3):
+            self.waiting.appendleft(group)
+        else:
+            self.split(group, BrokenProcessPool("killed again and again"))
 
     def split(self, group: Group, error: BaseException) -> None:
         """Put the halves of an ensemble that was too large in front."""
@@ -492,10 +506,10 @@ def _run_workers(run: _Run, workers: int, data: str | StudyData) -> None:
         if not broken:
             return
         # A process was killed: nobody knows for which of the ensembles.
-        lost, error = list(busy.values()), BrokenProcessPool("killed")
+        lost = list(busy.values())
         busy.clear()
         for group in lost:
-            run.split(group, error)
+            run.lose(group)
 
 
 def _feed(

@@ -108,9 +108,15 @@ def _choose(
         if size > level[k]:
             excess[k] = size / level[k]
             waiting += 1
-    bar = 0.0
-    if waiting > room:
-        bar = np.partition(excess, len(code) - room)[len(code) - room]
+    low, bar = 1.0, excess.max() if waiting > room else 1.0
+    for _ in range(12 if waiting > room else 0):
+        middle, louder = (low + bar) / 2, 0
+        for k in range(len(code)):
+            louder += excess[k] >= middle
+        if louder > room:
+            low = middle
+        else:
+            bar = middle
     for k in range(len(code)):
         if excess[k] > 0 and excess[k] >= bar:
             members[count] = k

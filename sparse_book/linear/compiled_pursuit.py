@@ -103,7 +103,7 @@ def _unravel(
 
 def _misfit(
     signal: Array, atoms: Array, index: Array, weights: Array, count: int
-) -> float:
+) -> Any:
     """Return the norm of what a code leaves of its signal."""
     left = signal.copy()
     for k in range(count):

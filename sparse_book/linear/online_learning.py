@@ -63,7 +63,7 @@ def _visit(
 ) -> float:
     """Give every member its turn; return the largest step."""
     zero = pull.dtype.type(0)
-    largest = zero
+    largest: float = zero
     for i in range(count):
         k = members[i]
         free = pull[k] + code[k]

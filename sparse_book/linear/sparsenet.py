@@ -427,6 +427,7 @@ def learn_dictionary(
             f"signals must number more than watch = {watch}, "
             f"got {len(signals)}"
         )
+
     def turn(step: int) -> tuple[Tensor, Tensor]:
         drawn = torch.randint(pool, (batch,), generator=generator)
         taken = signals[drawn.to(signals.device)]

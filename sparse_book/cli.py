@@ -257,6 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("sparse-book: interrupted", file=sys.stderr)
         return 130
 
-
+# %% ../nbs/cli.ipynb #as-a-program
+#| eval: false
 if __name__ == "__main__":
     sys.exit(main())

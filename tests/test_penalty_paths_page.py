@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ def unpack(sizes, numbers):
     """Return weights, biases and the input of a flat list."""
     rest = torch.tensor(numbers, dtype=torch.float64)
     weights, biases = [], []
-    for fan_in, units in zip(sizes, sizes[1:], strict=False):
+    for fan_in, units in pairwise(sizes):
         flat, bias, rest = rest.tensor_split(
             [fan_in * units, fan_in * units + units]
         )

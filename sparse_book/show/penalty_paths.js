@@ -175,7 +175,7 @@ function render({ model, el }) {
     sizes: [...sizes], parameters: drawNumbers(sizes, Math.floor(Math.random() * 2 ** 32)), chosen: [0, 0, 0],
   });
   button(top, "New network", () => set({ parameters: drawNumbers(model.get("sizes"), Math.floor(Math.random() * 2 ** 32)) }));
-  const pick = html(html(top, "label", { class: "sb-pick" }, "Weight "), "select");
+  const pick = html(html(top, "label", { class: "sb-pick" }, "Weight "), "select", { "aria-label": "Weight" });
   on(pick, "change", () => set({ chosen: pick.value.split(" ").map(Number) }));
   const say = readout(root);
 

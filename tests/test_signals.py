@@ -145,11 +145,12 @@ def test_a_beat_ends_when_the_rate_adds_up_to_one(
     assert record.phase[0, 0] == -0.5
 
 
+@settings(max_examples=30)
 @given(
     seed=SEEDS,
     count=st.integers(1, 3),
     mean=st.floats(0.4, 2),
-    share=st.floats(0, 0.2),
+    share=st.floats(0, 0.19),
     ratio=st.floats(0, 5),
 )
 def test_periods_have_their_moments(
@@ -165,7 +166,7 @@ def test_periods_have_their_moments(
         generator=seeded(seed),
     )
     assert periods.shape == (count, 1000)
-    like = torch.full((count,), mean).double()
+    like = torch.full((count,), mean, dtype=torch.float64)
     torch.testing.assert_close(periods.mean(-1), like)
     torch.testing.assert_close(
         periods.std(-1, correction=0), share * like, atol=1e-12, rtol=1e-9
@@ -283,6 +284,7 @@ def test_a_muscle_at_rest_hisses() -> None:
 # Types, slices, scales.
 
 
+@settings(max_examples=30)
 @given(
     seed=SEEDS,
     length=st.integers(2, 30),
@@ -293,6 +295,10 @@ def test_slices_as_numpy_cuts_them(
 ) -> None:
     samples = torch.randn(12 * 30, generator=seeded(seed)) * 7 + 3
     recording = Recording("r", samples, 1.0, "V")
+    if not sum(counts):
+        with pytest.raises(ValueError, match="all be 0"):
+            cut_slices(recording, length, counts)
+        return
     parts = cut_slices(recording, length, counts)
     assert [len(part) for part in parts] == list(counts)
     flat = samples.numpy().astype(np.float64)
@@ -302,6 +308,7 @@ def test_slices_as_numpy_cuts_them(
         np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-5)
 
 
+@settings(max_examples=30)
 @given(
     low=st.floats(-100, 99),
     width=st.floats(0.1, 100),
@@ -312,7 +319,7 @@ def test_slices_as_numpy_cuts_them(
 def test_scales_there_and_back(
     low: float, width: float, bottom: float, height: float, share: float
 ) -> None:
-    value = torch.tensor([low + share * width]).double()
+    value = torch.tensor([low + share * width], dtype=torch.float64)
     there = scale_range(value, low, low + width, (bottom, bottom + height))
     assert float(there) == pytest.approx(bottom + share * height, abs=1e-6)
     back = scale_range(there, bottom, bottom + height, (low, low + width))
@@ -552,6 +559,7 @@ SINE = signals._recording(
 )
 
 
+@settings(max_examples=50)
 @given(data=st.data())
 def test_kept_samples_damaged(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -644,7 +652,7 @@ def test_records_equal_the_collection(
     ):
         data.chmod(0o600)
         data.write_bytes(damaged)
-        with pytest.raises(BrokenDataError, match=f"{record}.hea"):
+        with pytest.raises(BrokenDataError, match=rf"{record}\.(hea|dat)"):
             load(name, root=tmp_path, download=False)
 
 
@@ -674,6 +682,7 @@ def epilepsy_table(rows: int, seed: int) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
+@settings(max_examples=50)
 @given(seed=SEEDS, packed=st.booleans(), data=st.data())
 def test_epilepsy_survives_every_change(
     tmp_path_factory: pytest.TempPathFactory,
@@ -707,9 +716,8 @@ def test_epilepsy_survives_every_change(
 def test_epilepsy_as_the_sources_split_it(tmp_path: Path) -> None:
     file = "UCI-epileptic-seizure/data.csv.gz"
     with gzip.open(Path(REAL) / file, "rt") as lines:
-        table = np.genfromtxt(
-            lines, delimiter=",", skip_header=1, usecols=range(1, 180)
-        )
+        next(lines)
+        table = np.array([line.split(",")[1:] for line in lines], dtype=int)
     parts = [
         load("uci-epilepsy", split=name, root=REAL, download=False)
         for name in EPILEPSY_SPLITS

@@ -45,6 +45,7 @@ from sparse_book.data.store import (
     cache_folder,
     find_file,
     search_folders,
+    verify,
     write_aside,
 )
 
@@ -291,6 +292,9 @@ def read_wfdb(
             simplefilter("ignore")  # it leaves files for Python to close
             whole = wfdb.rdrecord(stem, physical=False, smooth_frames=False)
             _check_sums(header, whole)
+            if length is not None and whole.sig_len < length:
+                fault = f"it holds {whole.sig_len} samples, not {length}"
+                raise broken(header, fault)
             part = wfdb.rdrecord(stem, channels=[0], sampto=length)
             rate, unit = float(part.fs), str(part.units[0])
             samples = torch.from_numpy(part.p_signal[:, 0].copy())
@@ -339,6 +343,18 @@ _COLLECTION = DataFile(
     "sha256:25d8a704db1c77a64058dc809d256c39a032b6012e75c157cb98156a77e8cd92",
     167403,
 )
+_DATA_FILES = {  # whose sums are in the databases' own lists
+    "emg_healthy": DataFile(
+        "physionet/emgdb/emg_healthy.dat",
+        "sha256:"
+        "4990f34f0ffb314f6ce70c1d2089b7ce41fa96d19fcd9fb334815ca5033966fd",
+    ),
+    "voice001": DataFile(
+        "physionet/voiced/voice001.dat",
+        "sha256:"
+        "8f3894c17d2a673f5570781eb2c77baaa976a3cd618f2911b27fd257e5452af7",
+    ),
+}
 _COLLECTED = {
     "apnea-ecg": _Collected("a01", 100.0, "mV"),
     "bidmc": _Collected("bidmc01", 125.0, "arbitrary"),
@@ -481,15 +497,14 @@ def load_physionet(
     for folder in search_folders(root).values():
         place = folder / "physionet" / name
         if header := _first_record(place, name):
+            data = _DATA_FILES.get(header.stem)
+            if data is not None and (folder / data.path).is_file():
+                verify(folder / data.path, data)
             try:
-                recording = read_wfdb(header, _LENGTH, name)
+                return read_wfdb(header, _LENGTH, name)
             except ModuleNotFoundError as error:
                 reason = f"{header} was found, but {error}"
                 continue
-            if len(recording) < _LENGTH:
-                fault = f"it holds {len(recording)} samples, not {_LENGTH}"
-                raise broken(header, fault)
-            return recording
         if (saved := _saved_path(folder, name)).is_file():
             return _saved(name, saved)
     if name in _COLLECTED and (path := find_file(_COLLECTION, root)):
@@ -556,6 +571,8 @@ def cut_slices(
     if len(counts) != 3:
         raise ValueError(f"counts must be three numbers, got {len(counts)}")
     sizes = [check_count("counts", count, 0) for count in counts]
+    if not sum(sizes):
+        raise ValueError("counts must not all be 0")
     needed = sum(sizes) * length
     if len(recording) < needed:
         raise ValueError(
@@ -620,7 +637,14 @@ def read_epilepsy(path: PathLike) -> tuple[Tensor, Tensor]:
         labels = table[:, -1]
         if labels.min() < 1 or labels.max() > 5:
             raise ValueError("a class is not in 1…5")
-    except (EOFError, OverflowError, ValueError, OSError, zlib.error) as error:
+    except (
+        EOFError,
+        IndexError,
+        OSError,
+        OverflowError,
+        ValueError,
+        zlib.error,
+    ) as error:
         raise broken(path, f"it is not the table ({error})") from None
     return (
         torch.from_numpy(table[:, :-1].copy()),

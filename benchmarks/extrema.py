@@ -49,7 +49,9 @@ def digits(draws: torch.Generator) -> Tensor:
     """Similarities of enlarged digits to a random kernel."""
     images = torch.tensor(load_digits().images[:BATCH, None]).float() / 16
     large = interpolate(images, (28, 28), mode="bilinear")
-    return conv2d(large, 0.1 * torch.randn(1, 1, 5, 5, generator=draws), padding=2)
+    return conv2d(
+        large, 0.1 * torch.randn(1, 1, 5, 5, generator=draws), padding=2
+    )
 
 
 def compare(maps: Tensor, size: int, tolerance: int, rounds: int) -> dict:

@@ -18,7 +18,11 @@ from ..checks import check_count, check_floating
 # %% ../../nbs/san/activations.ipynb #door
 def _checked_maps(similarities: object) -> tuple[Tensor, tuple[int, ...]]:
     """Return the maps, and which of their axes are positions."""
-    maps = check_floating("similarities", similarities)
+    maps = check_floating("similarities", similarities, finite=False)
+    if maps.numel() and not maps.is_meta:
+        low, high = maps.detach().aminmax()  # NaN if there is one
+        if not (low - high).isfinite():  # look closer
+            check_floating("similarities", maps)
     if maps.ndim not in (3, 4):
         raise ValueError(
             "similarities must have shape (batch, channels, length) or "
@@ -152,12 +156,14 @@ def _pool_loop(maps: Tensor, side: int) -> Tensor:
 # %% ../../nbs/san/activations.ipynb #fold
 def _fold(maps: Tensor, side: int, axes: tuple[int, ...]) -> Tensor:
     """Cut maps into whole cells: shape (..., cells, positions of a cell)."""
-    for axis in axes:
-        maps = maps.narrow(axis, 0, maps.shape[axis] // side * side)
+    counts = [maps.shape[axis] // side for axis in axes]
+    for axis, count in zip(axes, counts, strict=True):
+        maps = maps.narrow(axis, 0, count * side)
+    lead = maps.shape[: -len(axes)]
     if len(axes) == 1:
-        return maps.unflatten(-1, (-1, side))
-    grid = maps.unflatten(-1, (-1, side)).unflatten(-3, (-1, side))
-    return grid.transpose(-3, -2).flatten(-2).flatten(-3, -2)
+        return maps.reshape(*lead, counts[0], side)
+    grid = maps.reshape(*lead, counts[0], side, counts[1], side)
+    return grid.transpose(-3, -2).reshape(*lead, math.prod(counts), side**2)
 
 # %% ../../nbs/san/activations.ipynb #extrema-pool-indices
 def _pool(maps: Tensor, side: int, axes: tuple[int, ...]) -> Tensor:

@@ -169,10 +169,10 @@ def _split_row(
     while waiting:
         waiting -= 1
         low, high = ends[waiting, 0], ends[waiting, 1]
-        best = low
+        best, top = low, sizes[low]
         for k in range(low + 1, high):
-            if sizes[k] > sizes[best]:
-                best = k
+            if sizes[k] > top:
+                best, top = k, sizes[k]
         here, left, right = places[best], best, best + 1
         kept[here] = True
         while left > low and here - places[left - 1] <= distance:
@@ -192,10 +192,9 @@ def _split_maps(sizes: _Array, distance: int, kept: _Array) -> None:
     heights = np.empty(length, sizes.dtype)
     for row in range(len(sizes)):
         count = 0
-        for t in range(length):
-            if sizes[row, t] >= 0:
-                places[count], heights[count] = t, sizes[row, t]
-                count += 1
+        for t in range(length):  # write always, and count the candidates
+            places[count], heights[count] = t, sizes[row, t]
+            count += sizes[row, t] >= 0
         _split_row(places, heights, count, distance, kept[row])
 
 # %% ../../nbs/san/extrema.ipynb #sorted-maps
@@ -251,7 +250,7 @@ def _compiled_kept(
 def _extrema(maps: Tensor, distance: int, axes: tuple[int, ...]) -> Tensor:
     """Keep the extrema of all maps, unchecked."""
     values = maps.detach()
-    sizes = values.abs().masked_fill(~_candidates(values, axes), -1)
+    sizes = torch.where(_candidates(values, axes), values.abs(), -1.0)
     if sizes.dtype not in (torch.float32, torch.float64):
         sizes = sizes.float()  # exact
     if sizes.device.type == "cpu":

@@ -45,7 +45,12 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("study", metavar="STUDY")
     export.add_argument("--folder", help="where to; results/studies")
     export.add_argument("--data", default="", help="name of the data set")
-    for command in (run, status, export):
+    back = commands.add_parser(
+        "import", help="put exported results back into the store"
+    )
+    back.add_argument("study", metavar="STUDY")
+    back.add_argument("--folder", help="of the results; results/studies")
+    for command in (run, status, export, back):
         command.add_argument("--store", help="file of results")
     return parser
 
@@ -201,6 +206,17 @@ def _export(options: argparse.Namespace) -> int:
             print(f"{path} ({path.stat().st_size / 1000:.0f} kB)")
     return 0
 
+
+def _import(options: argparse.Namespace) -> int:
+    """Put exported results back into the store."""
+    from sparse_book.training.results import import_results
+
+    study = _study(options.study)
+    with _store(options.store) as store:
+        count = import_results(study, store, options.folder)
+        print(f"{count} networks of {study.name} are back in {store.path}")
+    return 0
+
 # %% ../nbs/cli.ipynb #main
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `sparse-book`.
@@ -225,6 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "status": _status,
         "show": _show,
         "export": _export,
+        "import": _import,
     }
     if options.command is None:
         parser.print_help()

@@ -6,14 +6,26 @@
 __all__ = ['all_studies', 'all_artefacts', 'all_claims']
 
 # %% ../../nbs/studies/registry.ipynb #imports
+from collections.abc import Iterable, Iterator
 from types import ModuleType
 
-from . import fully_connected
+from . import deep, fully_connected, one_layer, sigmoid
 from .claims import Artefact, Claim
 from ..training.study import Study
 
 # %% ../../nbs/studies/registry.ipynb #registry
-_MODULES: tuple[ModuleType, ...] = (fully_connected,)
+_MODULES: tuple[ModuleType, ...] = (
+    fully_connected,
+    one_layer,
+    sigmoid,
+    deep,
+)
+
+
+def _flat(values: Iterable[object]) -> Iterator[object]:
+    """Yield values, and what tuples among them hold."""
+    for value in values:
+        yield from value if isinstance(value, tuple) else (value,)
 
 
 def _declared(kind: type) -> dict[str, object]:
@@ -24,7 +36,7 @@ def _declared(kind: type) -> dict[str, object]:
     """
     found: dict[str, object] = {}
     for module in _MODULES:
-        for value in vars(module).values():
+        for value in _flat(vars(module).values()):
             if not isinstance(value, kind):
                 continue
             name = str(value.name)  # type: ignore[attr-defined]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RESULTS_VERSION', 'KEPT_SEEDS', 'Row', 'MissingResultsError', 'StudyResults', 'export_results', 'results_folder',
-           'read_results', 'results_or_quick']
+           'read_results', 'import_results', 'results_or_quick']
 
 # %% ../../nbs/training/results.ipynb #imports
 import csv
@@ -30,7 +30,13 @@ from sparse_book.training.store import (
     StoreError,
     set_aside,
 )
-from .study import Study
+from sparse_book.training.study import (
+    Study,
+    StudyData,
+    Task,
+    load_study_data,
+    tasks,
+)
 
 # %% ../../nbs/training/results.ipynb #constants
 RESULTS_VERSION = 1
@@ -365,6 +371,80 @@ def read_results(study: str, folder: PathLike | None = None) -> StudyResults:
         reason = f"cannot be used: it {error}"
     set_aside(broken, reason)
     raise missing
+
+# %% ../../nbs/training/results.ipynb #import-results
+def import_results(
+    study: Study,
+    store: Store,
+    folder: PathLike | None = None,
+    *,
+    data: StudyData | None = None,
+) -> int:
+    """Put exported networks back into a store, so that a run goes on.
+
+    Args:
+        study: the study.
+        store: where they go; networks that it holds are left as they are.
+        folder: of the exported results, as for `read_results`.
+        data: what the networks learned from; by default loaded by name.
+
+    Returns:
+        How many networks are new. Of networks beyond the first seeds, the
+        course of training is not exported, and not put back.
+
+    Raises:
+        MissingResultsError: there are no results.
+        ValueError: they were made from other data or by another version of
+            the study: nothing is put back.
+        StoreError: the store cannot be written.
+    """
+    found = read_results(study.name, folder)
+    name = str(found.provenance["data"])
+    loaded = load_study_data(name) if data is None else data
+    axes = [*study.shape, *study.vary]
+    keys = {}
+    for scale, chosen in study.scales.items():
+        for task in tasks(study, scale, loaded):
+            place = [task.condition[axis] for axis in axes]
+            keys[json.dumps([place, task.seed, chosen.epochs])] = task
+    ensembles = found.provenance["ensembles"]
+    groups: dict[str, list[NetworkRecord]] = {}
+    for row in found.rows:
+        number = str(row["ensemble"])
+        place = [row[axis] for axis in axes]
+        there = keys.get(json.dumps([place, row["seed"], row["epochs"]]))
+        if there is None or ensembles[number]["checksum"] != loaded.checksum:
+            raise ValueError(
+                f"results of {study.name} are not from these data or this "
+                f"version of the study: {place}, seed {row['seed']}"
+            )
+        groups.setdefault(number, []).append(_record_of(there, row, found))
+    return sum(
+        store.add(records, ensembles[number])
+        for number, records in groups.items()
+    )
+
+
+def _record_of(task: Task, row: Row, found: StudyResults) -> NetworkRecord:
+    """Return the record that a row was written from."""
+    where = {**task.condition, "seed": task.seed}
+    head = {*where, "epochs", "status", "ensemble"}
+    history = _select(found.history, where) if found.history else []
+    vectors = _select(found.vectors, where) if found.vectors else []
+    return NetworkRecord(
+        task.key,
+        task.study,
+        task.condition,
+        task.seed,
+        row["epochs"],
+        row["status"],
+        {k: v for k, v in row.items() if k not in head and v is not None},
+        [
+            {k: v for k, v in line.items() if k not in {*where, "epoch"}}
+            for line in history
+        ],
+        {line["vector"]: line["values"] for line in vectors},
+    )
 
 # %% ../../nbs/training/results.ipynb #results-or-quick
 def results_or_quick(

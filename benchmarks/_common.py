@@ -7,13 +7,18 @@ disturbs all. Objectives and gaps are computed here, in float64, from codes.
 
 from __future__ import annotations
 
+import csv
 import ctypes
+import datetime
 import gc
 import os
 import platform
 import statistics
+import sys
 import time
+import warnings
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 for _name in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
@@ -25,6 +30,8 @@ from torch import Tensor  # noqa: E402
 
 torch.set_num_threads(1)
 MEBIBYTE = 2**20
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("torch", "numpy", "numba", "scikit-learn", "spams-bin")
 
 
 def photographs() -> list[Tensor]:
@@ -68,7 +75,9 @@ def learned_dictionary(atoms: int, side: int) -> Tensor:
         random_state=0,
         max_no_improvement=None,
     )
-    learner.fit(patches.numpy())
+    with warnings.catch_warnings():  # its inner solver may stop early
+        warnings.simplefilter("ignore")
+        learner.fit(patches.numpy())
     found = torch.tensor(learner.components_)
     return found / found.norm(dim=-1, keepdim=True)
 
@@ -107,25 +116,85 @@ def peak_memory(work: Callable[[], object]) -> float:
 
 def measure(
     competitors: dict[str, Callable[[], object]], rounds: int
-) -> dict[str, tuple[float, float]]:
-    """Median CPU seconds and peak MiB of each; they take turns."""
+) -> dict[str, tuple[float, float, object]]:
+    """Median CPU seconds, peak MiB and result of each; they take turns."""
     seconds: dict[str, list[float]] = {name: [] for name in competitors}
-    peaks = {name: peak_memory(work) for name, work in competitors.items()}
-    for _ in range(rounds):
-        for name, work in competitors.items():
-            start = time.process_time()
-            work()
-            seconds[name].append(time.process_time() - start)
+    peaks: dict[str, float] = {}
+    results: dict[str, object] = {}
+
+    def timed(name: str) -> object:
+        start = time.process_time()
+        result = competitors[name]()
+        seconds[name].append(time.process_time() - start)
+        return result
+
+    for turn in range(rounds):
+        for name in competitors:
+            if turn:
+                timed(name)
+                continue
+            peaks[name] = peak_memory(
+                lambda name=name: results.__setitem__(name, timed(name))
+            )
     return {
-        name: (statistics.median(times), peaks[name])
+        name: (statistics.median(times), peaks[name], results[name])
         for name, times in seconds.items()
     }
 
 
+def _processor() -> str:
+    """The processor's name, as far as the system tells."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def provenance() -> dict[str, str]:
+    """Where and with what numbers were measured."""
+    found = {
+        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "system": platform.system(),
+        "threads": str(torch.get_num_threads()),
+        "date": datetime.date.today().isoformat(),
+        "command": " ".join(["python", *_relative(sys.argv)]),
+        "data": f"{len(photographs())} photographs",
+        "python": platform.python_version(),
+    }
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = ""
+    return found
+
+
+def _relative(arguments: list[str]) -> list[str]:
+    """Command-line arguments, the script's path from the root."""
+    script = Path(arguments[0]).resolve()
+    inside = script.is_relative_to(ROOT)
+    first = str(script.relative_to(ROOT)) if inside else script.name
+    return [first, *arguments[1:]]
+
+
+def write_rows(path: Path, rows: list[dict[str, str]]) -> None:
+    """Write rows as CSV, each with where it came from."""
+    origin = provenance()
+    full = [row | origin for row in rows]
+    columns = list(dict.fromkeys(name for row in full for name in row))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(full)
+
+
 def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
     """Print one table in Markdown."""
-    machine = platform.processor() or platform.machine()
-    print(f"\n{title}\n({machine}, one thread, torch {torch.__version__})\n")
+    print(f"\n{title}\n({_processor()}, one thread)\n")
     widths = [
         max(len(row[k]) for row in [header, *rows]) for k in range(len(header))
     ]

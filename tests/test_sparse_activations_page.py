@@ -151,7 +151,10 @@ def test_pointer_draws(page_of) -> None:
     assert min(seen["values"]) == pytest.approx(-0.6, abs=0.051)
     drawn = [t for t, v in enumerate(seen["values"]) if v]
     assert 22 <= drawn[0] <= 27 and 44 <= drawn[-1] <= 49
-    assert sum(v != 0 for v in seen["kept"]) == 2  # a peak and a valley
+    assert sum(v != 0 for v in seen["kept"]) == 1  # 12 apart: within reach
+    page.keyboard.press("ArrowLeft")  # the cursor has the focus
+    widget.get_by_label("Kernel size").fill("10")
+    assert sum(v != 0 for v in assert_right(widget)["kept"]) == 2
 
 
 def test_it_fits_its_screen(page_of) -> None:

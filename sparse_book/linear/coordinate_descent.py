@@ -108,9 +108,15 @@ def _choose(
         if size > level[k]:
             excess[k] = size / level[k]
             waiting += 1
-    bar = 0.0
-    if waiting > room:
-        bar = np.partition(excess, len(code) - room)[len(code) - room]
+    low, bar = 1.0, excess.max() if waiting > room else 1.0
+    for _ in range(12 if waiting > room else 0):
+        middle, louder = (low + bar) / 2, 0
+        for k in range(len(code)):
+            louder += excess[k] >= middle
+        if louder > room:
+            low = middle
+        else:
+            bar = middle
     for k in range(len(code)):
         if excess[k] > 0 and excess[k] >= bar:
             members[count] = k
@@ -377,15 +383,35 @@ def _code_block(
         )
 
 
+def _compile(
+    functions: tuple[Callable[..., Any], ...], names: dict[str, Any]
+) -> Callable[..., None]:
+    """Return the last of the functions, compiled with those it calls.
+
+    Each may call those before it, and use what else is in `names`, the
+    globals of the module in which all of them stand.
+    """
+    import numba
+
+    scope = dict(names)
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    options["fastmath"] = {"reassoc", "contract", "nsz"}
+    for function in functions:
+        name = function.__name__
+        twin = FunctionType(function.__code__, scope, name)
+        try:  # on disk, if there is a file beside which to keep it
+            fast = numba.njit(cache="__file__" in scope, **options)(twin)
+        except RuntimeError:
+            fast = numba.njit(**options)(twin)
+        scope[name] = fast
+    result: Callable[..., None] = scope[functions[-1].__name__]
+    return result
+
+
 @cache
 def _compiled() -> Callable[..., None]:
     """Return `_code_block`, compiled with all that it calls."""
-    import numba
-
-    scope = dict(globals())
-    options: dict[str, Any] = {"nogil": True}
-    options["fastmath"] = {"reassoc", "contract", "nsz"}
-    for function in (
+    functions = (
         _add_rows,
         _correlate,
         _gap,
@@ -398,16 +424,9 @@ def _compiled() -> Callable[..., None]:
         _improve,
         _code_signal,
         _code_block,
-    ):
-        name = function.__name__
-        twin = FunctionType(function.__code__, scope, name)
-        try:  # on disk, if there is a file beside which to keep it
-            fast = numba.njit(cache="__file__" in scope, **options)(twin)
-        except RuntimeError:
-            fast = numba.njit(**options)(twin)
-        scope[name] = fast
-    result: Callable[..., None] = scope["_code_block"]
-    return result
+    )
+    return _compile(functions, globals())
+
 
 # %% ../../nbs/linear/coordinate_descent.ipynb #coordinate-descent
 @torch.no_grad()
@@ -479,6 +498,7 @@ def coordinate_descent(
         part = slice(first, first + chunk)
         signal, code = targets[part].double(), codes[part].double() * norms
         _in_threads(
+            _compiled(),
             len(signal),
             (signal @ unit.mT).numpy(),
             square,
@@ -496,9 +516,11 @@ def coordinate_descent(
     return _finish(targets, codes, atoms, weight, nonnegative, goal, rounds)
 
 
-def _in_threads(count: int, *arguments: object, size: int = 32) -> None:
-    """Run the compiled block over all signals, as PyTorch has threads."""
-    work, threads = _compiled(), torch.get_num_threads()
+def _in_threads(
+    work: Callable[..., None], count: int, *arguments: object, size: int = 32
+) -> None:
+    """Run a compiled block over all signals, as PyTorch has threads."""
+    threads = torch.get_num_threads()
     if threads == 1 or count <= size:
         work(*arguments, 0, count)
         return

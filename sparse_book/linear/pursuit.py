@@ -433,9 +433,12 @@ def batch_omp(
     Cholesky factor. Chooses as `orthogonal_matching_pursuit` does, through
     inner products alone; the price is that an atom counts as dependent on
     others within the square root of the distance at which it would there.
-    Each signal stops for itself. Differentiable with respect to signals and
-    dictionary, the supports held fixed. With a tolerance, waits for the
-    device twice a step; without, never.
+    Each signal stops for itself. On the CPU, where no gradient is asked for,
+    the compiled program of the page "Pursuit, compiled" does the work, on as
+    many threads as PyTorch has; its first call compiles for some seconds, and
+    later processes find the result on disk. Elsewhere differentiable with
+    respect to signals and dictionary, the supports held fixed; with a
+    tolerance, it waits for the device twice a step; without, never.
 
     Args:
         signals: shape (batch, dimension), float32 or float64.
@@ -450,7 +453,7 @@ def batch_omp(
         gram: inner products of the given atoms, shape (atoms, atoms), if
             they are at hand; computed otherwise.
         portion: signals to code at once, at least 1; by default as many as
-            need some MiB on a CPU, some hundred on another device.
+            need a few MiB on a CPU, some hundred on another device.
 
     Returns:
         Codes of shape (batch, atoms) with, for every signal, the norm of its
@@ -475,6 +478,19 @@ def batch_omp(
     size = _portion(signals, len(atoms), limit)
     if portion is not None:
         size = check_count("portion", portion, 1)
+    from sparse_book.linear import compiled_pursuit as compiled
+
+    if compiled._can_compile(signals, dictionary):
+        table = atoms @ atoms.mT if table is None else table
+        return compiled._pursue_compiled(
+            signals.detach(),
+            atoms.detach(),
+            norms.detach(),
+            table.detach(),
+            limit,
+            tolerance=each,
+            chunk=min(size, compiled._CHUNK),
+        )[0]
     unit = _units(signals)
     scaled = signals / unit
     each = None if each is None else each / unit[:, 0]

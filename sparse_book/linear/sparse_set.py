@@ -6,7 +6,7 @@
 __all__ = ['hopfield_energy', 'hopfield_codes', 'order_recursive_pursuit', 'FieldDiversity', 'field_diversity']
 
 # %% ../../nbs/linear/sparse_set.ipynb #imports
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from sparse_book.linear.dictionaries import (
     check_dictionary,
     check_signals,
 )
+from .pursuit import _rounding
 from sparse_book.linear.receptive_fields import (
     RINGACH_EDGES,
     FieldStatistics,
@@ -173,13 +174,26 @@ class _Pursuit:
         chosen: numbers of the chosen atoms, (batch, active).
         count: how many are chosen, (batch,).
         going: which signals still gain, (batch,).
+        price: the squared gain that an atom must exceed, (batch,).
     """
 
-    NAMES = ("inner", "left", "basis", "weights", "chosen", "count", "going")
+    NAMES = (
+        "inner",
+        "left",
+        "basis",
+        "weights",
+        "chosen",
+        "count",
+        "going",
+        "price",
+    )
 
-    def __init__(self, inner: Tensor, squares: Tensor, active: int) -> None:
+    def __init__(
+        self, inner: Tensor, squares: Tensor, active: int, price: Tensor
+    ) -> None:
         """Begin with nothing chosen."""
         batch, atoms = inner.shape
+        self.price = price
         self.inner = inner
         self.left = squares.expand(batch, -1).clone()
         self.basis = inner.new_zeros(batch, active, atoms)
@@ -194,7 +208,7 @@ class _Pursuit:
             setattr(self, name, getattr(self, name)[rows])
 
 # %% ../../nbs/linear/sparse_set.ipynb #order-recursive-step
-def _choose(state: _Pursuit, gram: Tensor, k: int, price: float) -> None:
+def _choose(state: _Pursuit, gram: Tensor, k: int) -> None:
     """Let every signal that still gains choose its atom number k."""
     double = gram.dtype == torch.float64
     floor = 1e-10 if double else 1e-4  # below, an atom counts as spanned
@@ -202,7 +216,7 @@ def _choose(state: _Pursuit, gram: Tensor, k: int, price: float) -> None:
     gain = state.inner.square() / state.left.clamp_min(floor)
     gain = gain.masked_fill(state.left <= floor, -1)
     best, pick = gain.max(-1)
-    state.going = state.going & (best > price)
+    state.going = state.going & (best > state.price)
     on = state.going.to(gram)
     before = state.basis[:, :k]
     new = gram[pick] - torch.einsum(
@@ -222,7 +236,7 @@ def _choose(state: _Pursuit, gram: Tensor, k: int, price: float) -> None:
 
 # %% ../../nbs/linear/sparse_set.ipynb #order-recursive-loop
 def _pursue(
-    signals: Tensor, dictionary: Tensor, active: int, price: float
+    signals: Tensor, dictionary: Tensor, active: int, price: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return codes, number of atoms, and whether each signal still gained.
 
@@ -230,16 +244,16 @@ def _pursue(
         signals: shape (batch, dimension).
         dictionary: shape (atoms, dimension), unit norm.
         active: the most atoms to choose.
-        price: the squared gain that an atom must exceed.
+        price: the squared gain that an atom must exceed, (batch,).
     """
     gram, inner = dictionary @ dictionary.mT, signals @ dictionary.mT
     codes = torch.zeros_like(inner)
     count = torch.zeros_like(inner[:, 0], dtype=torch.int64)
     going = torch.zeros_like(count, dtype=torch.bool)
     where = torch.arange(len(signals), device=signals.device)
-    state = _Pursuit(inner, gram.diagonal(), active)
+    state = _Pursuit(inner, gram.diagonal(), active, price)
     for k in range(active):
-        _choose(state, gram, k, price)
+        _choose(state, gram, k)
         last = k == active - 1
         if not last and k % 8 != 7:
             continue
@@ -259,6 +273,9 @@ def _pursue(
     return codes, count, going
 
 # %% ../../nbs/linear/sparse_set.ipynb #order-recursive-pursuit
+_COMPILED = (torch.float32, torch.float64)
+
+
 def order_recursive_pursuit(
     signals: Tensor,
     dictionary: Tensor,
@@ -270,14 +287,17 @@ def order_recursive_pursuit(
 
     Algorithm alg-order-recursive of the page "Sparse-set coding": optimised
     orthogonal matching pursuit (Rebollo-Neira and Lowe, 2002), known as
-    order-recursive matching pursuit and as orthogonal least squares too.
+    order-recursive matching pursuit and as orthogonal least squares too. On
+    the CPU, where no gradient is asked for, the compiled program of the page
+    "Pursuit, compiled" does the work.
 
     Args:
         signals: shape (batch, dimension).
         dictionary: shape (atoms, dimension), no zero atom; any norms.
         active: the most atoms to choose for a signal.
         coefficient: λ ≥ 0, the price of an atom: a signal is done when no
-            atom lowers half the squared error by more than that.
+            atom lowers half the squared error by more than that, or by more
+            than rounding does.
 
     Returns:
         The best coefficients of the chosen atoms, zero elsewhere. A signal
@@ -295,9 +315,23 @@ def order_recursive_pursuit(
     price = check_number("coefficient", coefficient, low=0)
     norms = torch.linalg.vector_norm(atoms, dim=-1)
     active = min(active, *atoms.shape)
-    codes, count, going = _pursue(
-        checked, atoms / norms[:, None], active, 2 * price
-    )
+    unit = atoms / norms[:, None]
+    from sparse_book.linear import compiled_pursuit as compiled
+
+    if atoms.dtype in _COMPILED and compiled._can_compile(checked, atoms):
+        found, ends = compiled._pursue_compiled(
+            checked.detach(),
+            unit.detach(),
+            norms.detach(),
+            (unit @ unit.mT).detach(),
+            active,
+            price=2 * price,
+            recursive=True,
+        )
+        return replace(found, converged=ends == compiled._DONE)
+    length = torch.linalg.vector_norm(checked.detach(), dim=-1)
+    least = (_rounding(checked) * length).square().clamp_min(2 * price)
+    codes, count, going = _pursue(checked, unit, active, least)
     residual = torch.linalg.vector_norm(
         checked - (codes / norms) @ atoms, dim=-1
     )

@@ -7,7 +7,7 @@ __all__ = ['Activations', 'record', 'LayerActivity', 'layer_activities']
 
 # %% ../../nbs/networks/record.ipynb #imports
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..checks import check_number
+from ..checks import check_floating, check_number
 from ..measures.sparsity import active_units, l1_norm
 
 # %% ../../nbs/networks/record.ipynb #kept
@@ -41,16 +41,9 @@ def _unspoilt(key: str, kept: _Kept) -> Tensor:
         )
     return kept.output
 
-# %% ../../nbs/networks/record.ipynb #activations
-class Activations(Mapping[str, Tensor]):
-    """What the chosen layers of a model answered in its last pass.
-
-    A read-only mapping from names to tensors, in the order in which the
-    layers were chosen. A layer that ran once has its own name; one that ran
-    k times has the entries "name[0]" to "name[k-1]", in the order of the
-    calls. A layer that did not run has no entry. Every other name of a
-    shared layer finds it too. Page "Recording activations".
-    """
+# %% ../../nbs/networks/record.ipynb #store
+class _Store:
+    """The outputs of chosen layers, call by call."""
 
     def __init__(self, names: Mapping[str, str]) -> None:
         """Begin empty; `names` leads every valid name to its layer."""
@@ -59,22 +52,48 @@ class Activations(Mapping[str, Tensor]):
             layer: [] for layer in names.values()
         }
 
-    def _entries(self) -> dict[str, tuple[str, _Kept]]:
-        table = {}
-        for layer, kept in self._kept.items():
-            for call, one in enumerate(kept):
-                key = layer if len(kept) == 1 else f"{layer}[{call}]"
-                table[key] = (layer, one)
-        return table
-
     def _add(self, layer: str, output: Tensor) -> None:
         self._kept[layer].append(_Kept(output, _version(output)))
+
+    def _entries(self) -> dict[str, tuple[str, _Kept]]:
+        """Return, by key, a layer and one of its outputs."""
+        return {
+            layer if len(kept) == 1 else f"{layer}[{call}]": (layer, one)
+            for layer, kept in self._kept.items()
+            for call, one in enumerate(kept)
+        }
+
+    def _excuse(self, key: object) -> str:
+        """Say why there is no such entry."""
+        name = self._names.get(key) if isinstance(key, str) else None
+        if name is None:
+            known = ", ".join(map(repr, self._kept))
+            return f"no layer {key!r} in this record of {known}"
+        count = len(self._kept[name])
+        if count == 0:
+            return f"layer {name!r} did not run in the last pass"
+        return (
+            f"layer {name!r} ran {count} times: ask for '{name}[0]' to "
+            f"'{name}[{count - 1}]', or for calls({name!r})"
+        )
+
+# %% ../../nbs/networks/record.ipynb #activations
+class Activations(_Store, Mapping[str, Tensor]):
+    """What the chosen layers of a model answered in its last pass.
+
+    A read-only mapping from names to tensors, in the order in which the
+    layers were chosen. A layer that ran once has its own name; one that ran
+    k times has the entries "name[0]" to "name[k-1]", in the order of the
+    calls. A layer that did not run has no entry. Every other name of a
+    shared layer finds it too. Definition def-record of the page "Recording
+    activations".
+    """
 
     def __getitem__(self, key: str) -> Tensor:
         entries = self._entries()
         entry = entries.get(key) or entries.get(self._names.get(key, key))
         if entry is None:
-            raise KeyError(_no_entry(self, key))
+            raise KeyError(self._excuse(key))
         return _unspoilt(key, entry[1])
 
     def __iter__(self) -> Iterator[str]:
@@ -85,7 +104,8 @@ class Activations(Mapping[str, Tensor]):
 
     def __repr__(self) -> str:
         shapes = {
-            k: tuple(v.output.shape) for k, (_, v) in self._entries().items()
+            key: tuple(one.output.shape)
+            for key, (_, one) in self._entries().items()
         }
         return f"Activations({shapes})"
 
@@ -100,14 +120,15 @@ class Activations(Mapping[str, Tensor]):
         return tuple(name for name, kept in self._kept.items() if not kept)
 
     def layer_of(self, key: str) -> str:
-        """Return the layer that an entry belongs to.
+        """Return the name of the layer that an entry belongs to.
 
         Raises:
             KeyError: there is no such entry.
         """
-        if key not in self._entries():
-            raise KeyError(_no_entry(self, key))
-        return self._entries()[key][0]
+        entries = self._entries()
+        if key not in entries:
+            raise KeyError(self._excuse(key))
+        return entries[key][0]
 
     def calls(self, layer: str) -> tuple[Tensor, ...]:
         """Return all outputs of a layer in this pass, first call first.
@@ -117,35 +138,19 @@ class Activations(Mapping[str, Tensor]):
             RuntimeError: one of them was overwritten in place.
         """
         if layer not in self._names:
-            raise KeyError(_no_entry(self, layer))
-        return tuple(
-            _unspoilt(layer, kept) for kept in self._kept[self._names[layer]]
-        )
+            raise KeyError(self._excuse(layer))
+        kept = self._kept[self._names[layer]]
+        return tuple(_unspoilt(layer, one) for one in kept)
 
     def clear(self) -> None:
         """Forget all outputs, and the graphs that hang on them."""
         for kept in self._kept.values():
             kept.clear()
 
-
-def _no_entry(activations: Activations, key: object) -> str:
-    """Say why a record has no such entry."""
-    name = activations._names.get(key) if isinstance(key, str) else None
-    if name is None:
-        known = ", ".join(map(repr, activations.layers))
-        return f"no layer {key!r} in this record of {known}"
-    count = len(activations._kept[name])
-    if count == 0:
-        return f"layer {name!r} did not run in the last pass"
-    return (
-        f"layer {name!r} ran {count} times: ask for '{name}[0]' to "
-        f"'{name}[{count - 1}]', or for calls({name!r})"
-    )
-
-# %% ../../nbs/networks/record.ipynb #chosen
+# %% ../../nbs/networks/record.ipynb #check-runs
 def _check_runs(name: str, module: nn.Module) -> None:
     """Refuse containers that hold modules and never run themselves."""
-    if type(module).forward is nn.Module.forward:
+    if getattr(type(module), "forward", None) is nn.Module.forward:
         kind = type(module).__name__
         inner = [f"{name}.{child}" for child, _ in module.named_children()]
         members = ", ".join(map(repr, inner)) or "none"
@@ -154,7 +159,7 @@ def _check_runs(name: str, module: nn.Module) -> None:
             f"choose among its members, {members}"
         )
 
-
+# %% ../../nbs/networks/record.ipynb #name-of
 def _name_of(
     layer: object, known: Mapping[str, nn.Module], own: Mapping[int, str]
 ) -> str:
@@ -174,7 +179,7 @@ def _name_of(
         )
     return layer
 
-
+# %% ../../nbs/networks/record.ipynb #chosen
 def _chosen(
     model: nn.Module, layers: object
 ) -> tuple[dict[str, nn.Module], dict[str, str]]:
@@ -196,7 +201,12 @@ def _chosen(
     if not entry:
         raise ValueError("layers must name at least one module, got none")
     modules = {name: known[name] for name in entry.values()}
-    names = {n: entry[id(m)] for n, m in known.items() if id(m) in entry}
+    names = {
+        alias: name
+        for name, module in modules.items()
+        for alias, other in known.items()
+        if other is module
+    }
     return modules, names
 
 # %% ../../nbs/networks/record.ipynb #hook
@@ -324,31 +334,53 @@ class LayerActivity(NamedTuple):
     l1_norm: float
 
 
-def _inputs_of(batch: object) -> Tensor:
-    """Return the inputs of a batch that may hold labels as well."""
-    first = batch[0] if isinstance(batch, list | tuple) and batch else batch
-    if not isinstance(first, Tensor):
-        raise TypeError(
-            "batches must hold tensors, or tuples that begin with one, "
-            f"got {type(first).__name__}"
-        )
-    return first
-
-
 def _sums(
     activations: Activations, threshold: float
-) -> dict[str, tuple[int, Tensor]]:
-    """Return, for every entry, its units and what adds up over images."""
+) -> dict[tuple[str, int], Tensor]:
+    """Return, by entry and its units, the two sums over a batch."""
     if activations.missing:
         names = ", ".join(map(repr, activations.missing))
         raise ValueError(f"layers: {names} did not run")
     table = {}
     for name, output in activations.items():
-        flat = output.flatten(1)
+        check_floating(name, output)
+        if output.ndim < 2:
+            raise ValueError(
+                f"layers: {name!r} must answer with shape (batch, units), "
+                f"got {tuple(output.shape)}"
+            )
+        flat = output.flatten(1).to(
+            torch.promote_types(output.dtype, torch.float32)
+        )
         count = active_units(flat, threshold).double().sum()
-        total = l1_norm(flat.double()).sum()
-        table[name] = (flat.shape[1], torch.stack([count, total]))
+        table[name, flat.shape[1]] = torch.stack(
+            [count, l1_norm(flat.double()).sum()]
+        )
     return table
+
+# %% ../../nbs/networks/record.ipynb #evaluating
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation, and every module back afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _inputs_of(batch: object) -> Tensor:
+    """Return the inputs of a batch that may hold labels as well."""
+    first = batch[0] if isinstance(batch, list | tuple) and batch else batch
+    if not isinstance(first, Tensor):
+        kind = type(first).__name__
+        raise TypeError(
+            f"batches must hold tensors, or tuples that begin with one, "
+            f"got {kind}"
+        )
+    return first
 
 # %% ../../nbs/networks/record.ipynb #layer-activities
 def layer_activities(
@@ -361,14 +393,15 @@ def layer_activities(
     """Measure the mean activity of layers over a data set.
 
     Equations eq-record-l0 and eq-record-l1 of the page "Recording
-    activations". The model runs without gradients and as it is in
-    evaluation; every module's mode is put back.
+    activations". The model runs in evaluation mode and without gradients;
+    every module's mode is put back.
 
     Args:
         model: any module.
         layers: as for `record`.
-        batches: batches of inputs of any sizes, or of tuples that begin
-            with inputs, as a `DataLoader` gives them.
+        batches: batches of inputs of any sizes, or tuples that begin with
+            inputs, as a `DataLoader` gives them; the first dimension of
+            inputs and outputs counts images.
         threshold: magnitude at or below which a unit counts as silent.
 
     Returns:
@@ -377,9 +410,9 @@ def layer_activities(
     Raises:
         TypeError: arguments of the wrong kind, among them one tensor in
             place of batches.
-        ValueError: what `record` refuses, no batch, a layer that did not
-            run or changed its size, an activation that is not finite, or a
-            negative threshold.
+        ValueError: what `record` refuses; no image; a layer that did not
+            run, or changed its size or the number of its calls; an
+            activation that is not finite; a negative threshold.
     """
     check_number("threshold", threshold, 0.0)
     if isinstance(batches, Tensor):
@@ -387,32 +420,25 @@ def layer_activities(
             "batches must be an iterable of batches, got one tensor: "
             "pass images.split(500)"
         )
-    modes = [(module, module.training) for module in model.modules()]
-    units: dict[str, int] = {}
-    sums: dict[str, Tensor] = {}
+    recording = record(model, layers)
+    sums: dict[tuple[str, int], Tensor] = {}
     images = 0
-    try:
-        model.eval()
-        with torch.no_grad(), record(model, layers) as activations:
-            for batch in batches:
-                inputs = _inputs_of(batch)
-                model(inputs)
-                table = _sums(activations, threshold)
-                sizes = {name: size for name, (size, _) in table.items()}
-                if units and sizes != units:
-                    raise ValueError(
-                        f"layers changed from {units} units to {sizes}"
-                    )
-                units = sizes
-                images += len(inputs)
-                for name, (_, both) in table.items():
-                    sums[name] = sums.get(name, 0) + both
-    finally:
-        for module, training in modes:
-            module.training = training
+    with _evaluating(model), torch.no_grad(), recording as activations:
+        for batch in batches:
+            inputs = _inputs_of(batch)
+            model(inputs)
+            table = _sums(activations, threshold)
+            if sums and table.keys() != sums.keys():
+                raise ValueError(
+                    "layers changed between batches, from "
+                    f"{list(sums)} to {list(table)}"
+                )
+            for key, both in table.items():
+                sums[key] = sums.get(key, 0) + both
+            images += len(inputs)
     if images == 0:
         raise ValueError("batches must hold at least one image, got none")
     return {
-        name: LayerActivity(units[name], images, *(both / images).tolist())
-        for name, both in sums.items()
+        name: LayerActivity(units, images, *(both / images).tolist())
+        for (name, units), both in sums.items()
     }

@@ -122,7 +122,7 @@ function render({ model, el }) {
 
   const panels = html(root, "div", { class: "sb-panels" });
   const picture = plot(panels, {
-    caption: "Draw here, or move the cursor by its keys",
+    caption: "Draw here, or use the arrow keys",
     x: { low: 0, high: length, ticks: [0, 1, 2, 3, 4].map((k) => Math.round((k * length) / 4)), label: "sample" },
     y: { low: -1.1, high: 1.1, ticks: [-1, -0.5, 0, 0.5, 1], label: "" },
     height: 260,

@@ -35,6 +35,8 @@ def _exponential(activations: Tensor) -> Tensor:
 
 def _negative_hoyer(activations: Tensor) -> Tensor:
     """Return minus Hoyer's sparseness."""
+    if activations.shape[-1] < 2:
+        raise ValueError("measure 'negative-hoyer' needs at least two units")
     root = math.sqrt(activations.shape[-1])
     return (_squared_ratio(activations).sqrt() - root) / (root - 1)
 
@@ -43,8 +45,9 @@ def _negative_gini(activations: Tensor) -> Tensor:
     """Return minus the Gini index."""
     return -_gini(activations.abs())
 
-
+# %% ../../nbs/training/activity_penalty.ipynb #measures-table
 Measure = Callable[[Tensor], Tensor]
+
 PENALTY_MEASURES: Mapping[str, Measure] = {
     "l1": _l1,
     "log": _log,
@@ -58,7 +61,7 @@ _UNCHECKED: Mapping[Measure, Measure] = {
     sparsity.exponential_penalty: _exponential,
 }
 
-# %% ../../nbs/training/activity_penalty.ipynb #coefficients
+# %% ../../nbs/training/activity_penalty.ipynb #coefficient
 def _coefficient(name: str, value: object) -> float | Tensor:
     """Return λ as it is, if it is a number that may be one."""
     if not isinstance(value, Tensor):
@@ -68,15 +71,15 @@ def _coefficient(name: str, value: object) -> float | Tensor:
             f"{name} must be a number or a floating-point tensor of shape "
             f"(), got {value.dtype} of shape {tuple(value.shape)}"
         )
-    if value.device.type == "cpu":  # elsewhere a look would have to wait
+    if value.device.type == "cpu" and not torch.compiler.is_compiling():
         try:
             number = float(value.detach())
-        except RuntimeError:  # one of many under torch.func.vmap: no look
+        except RuntimeError:  # one for each of many networks
             return value
         check_number(name, number, 0.0)
     return value
 
-
+# %% ../../nbs/training/activity_penalty.ipynb #coefficients
 def _coefficients(
     activations: Mapping[str, Tensor], coefficient: object
 ) -> dict[str, float | Tensor]:
@@ -84,25 +87,23 @@ def _coefficients(
     if not isinstance(coefficient, Mapping):
         price = _coefficient("coefficient", coefficient)
         return dict.fromkeys(activations, price)
-    owner = {
+    layer_of: dict[str, str] = {
         key: activations.layer_of(key)
         if isinstance(activations, Activations)
         else key
         for key in activations
     }
-    layers = list(dict.fromkeys(owner.values()))
-    unknown = [key for key in coefficient if key not in layers]
-    lacking = [layer for layer in layers if layer not in coefficient]
-    if unknown or lacking:
+    layers = tuple(dict.fromkeys(layer_of.values()))
+    if set(coefficient) != set(layers):
         raise ValueError(
-            "coefficient must have the recorded layers "
-            f"{layers} as keys, got {list(coefficient)}"
+            f"coefficient must have a value for each of the layers {layers} "
+            f"and no other, got {tuple(coefficient)}"
         )
     prices = {
         layer: _coefficient(f"coefficient[{layer!r}]", coefficient[layer])
         for layer in layers
     }
-    return {key: prices[layer] for key, layer in owner.items()}
+    return {key: prices[layer] for key, layer in layer_of.items()}
 
 # %% ../../nbs/training/activity_penalty.ipynb #checked
 def _checked(activations: object) -> tuple[dict[str, Tensor], int]:
@@ -110,47 +111,52 @@ def _checked(activations: object) -> tuple[dict[str, Tensor], int]:
     if not isinstance(activations, Mapping):
         kind = type(activations).__name__
         raise TypeError(f"activations must be a mapping, got {kind}")
-    missing = getattr(activations, "missing", ())
-    if missing or not activations:
-        what = ", ".join(map(repr, missing)) or "no layer"
+    lost = activations.missing if isinstance(activations, Activations) else ()
+    if lost or not activations:
+        what = ", ".join(map(repr, lost)) or "no layer at all"
         raise ValueError(
-            f"activations is incomplete: {what} did not run; call the model "
-            "inside the block of record"
+            f"activations must hold what every chosen layer said, got nothing "
+            f"from {what}: was the model called while it was recorded?"
         )
-    flat = {}
-    for name, value in activations.items():
-        label = f"activations[{name!r}]"
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            raise TypeError(f"{label} must be a floating-point tensor")
-        if value.ndim < 2 or not value.numel():
-            raise ValueError(
-                f"{label} must have shape (batch, units), both at least 1, "
-                f"got {tuple(value.shape)}"
-            )
-        wide = torch.promote_types(value.dtype, torch.float32)
-        flat[name] = value.flatten(1).to(wide)
-    sizes = {name: len(value) for name, value in flat.items()}
+    flat = {
+        key: _flat(f"activations[{key!r}]", value)
+        for key, value in activations.items()
+    }
+    sizes = {key: len(value) for key, value in flat.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"activations must share one batch, got {sizes}")
     return flat, next(iter(sizes.values()))
 
+
+def _flat(name: str, value: object) -> Tensor:
+    """Return a layer as (batch, units), in single precision or wider."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        kind = value.dtype if isinstance(value, Tensor) else type(value)
+        raise TypeError(f"{name} must be a floating-point tensor, got {kind}")
+    if value.ndim < 2 or not value.numel():
+        raise ValueError(
+            f"{name} must have shape (batch, units, ...), all at least 1, "
+            f"got {tuple(value.shape)}"
+        )
+    wide = torch.promote_types(value.dtype, torch.float32)
+    return value.flatten(1).to(wide)
+
 # %% ../../nbs/training/activity_penalty.ipynb #measured
 def _measured(name: str, layer: Tensor, measure: Measure) -> Tensor:
-    """Return the sum over the batch of a measure, if it has a gradient."""
-    values = measure(layer)
+    """Return a measure for every image, if it fits and has a gradient."""
+    values: object = measure(layer)
     if not isinstance(values, Tensor) or values.shape != layer.shape[:1]:
         got = tuple(values.shape) if isinstance(values, Tensor) else values
         raise ValueError(
-            f"measure must return shape ({len(layer)},) for layer {name!r} "
-            f"of shape {tuple(layer.shape)}, got {got!r}"
+            f"measure must return shape ({len(layer)},) for {name!r} of shape "
+            f"{tuple(layer.shape)}, got {got!r}"
         )
     lost = layer.requires_grad and not values.requires_grad
     if lost and torch.is_grad_enabled():
         raise ValueError(
-            "measure must be differentiable: it has no gradient for layer "
-            f"{name!r}"
+            f"measure must be differentiable, but has no gradient for {name!r}"
         )
-    return values.sum()
+    return values
 
 # %% ../../nbs/training/activity_penalty.ipynb #activity-penalty
 def activity_penalty(
@@ -160,33 +166,36 @@ def activity_penalty(
     *,
     per_node: bool = False,
 ) -> Tensor:
-    """Price the activity of recorded layers, to be added to a mean loss.
+    """Price the activity of recorded layers; to be added to a mean loss.
 
-    Equation eq-penalty-mean of the page "The activity penalty": the sum
-    over layers of λ times a measure, averaged over the batch.
+    Equation eq-activity-penalty of the page "The activity penalty": the sum
+    over layers of λ times a measure, averaged over the batch; equations 2.1
+    to 2.4 of Askey-Doran (2021).
 
     Args:
         activations: what `record` gives, or any mapping from names to
-            floating-point tensors of shape (batch, ...); all but the first
-            dimension count as units.
-        coefficient: λ ≥ 0: a number, a tensor of shape () (one per network
-            under `torch.func.vmap`), or a mapping from every layer to its
-            own. Tensors on a GPU, or batched, are not looked at.
-        measure: one of `PENALTY_MEASURES`, or a differentiable function
-            from (batch, units) to (batch,) that falls as activity gets
-            sparser.
-        per_node: divide by the number of recorded units, equation
-            eq-penalty-per-node.
+            floating-point tensors of shape (batch, ...); all dimensions but
+            the first count as units.
+        coefficient: λ ≥ 0: a number, a tensor of shape () (one for each
+            network under `torch.func.vmap`), or a mapping with one of these
+            for every layer. A tensor on another device than the CPU, or
+            under `vmap`, is not searched for negative values.
+        measure: a name from `PENALTY_MEASURES`, or any differentiable
+            function from (batch, units) to (batch,) that falls as activity
+            gets sparser. Under `vmap` it must not look at values.
+        per_node: divide by the number of all recorded units, equation
+            eq-penalty-per-node; Askey-Doran (2021), equation 3.1.
 
     Returns:
-        The penalty, shape (), in float32 or wider.
+        The penalty, shape (), in float32 or wider. NaN where activations
+        are.
 
     Raises:
         TypeError: arguments of the wrong kind.
-        ValueError: a record that is empty or lacks a layer that did not
-            run, a coefficient that is negative or NaN or names other
-            layers, an unknown measure, or one that returns another shape
-            or has no gradient.
+        ValueError: an empty record, or one of which a layer did not run;
+            layers of different batches; a coefficient that is negative, NaN
+            or infinite, or for other layers; an unknown measure, or one
+            that returns another shape or has no gradient.
     """
     layers, batch = _checked(activations)
     prices = _coefficients(activations, coefficient)
@@ -196,9 +205,9 @@ def activity_penalty(
         known = tuple(PENALTY_MEASURES)
         function = PENALTY_MEASURES[check_choice("measure", measure, known)]
     parts = [
-        prices[name] * _measured(name, layer, function) / batch
-        for name, layer in layers.items()
+        prices[key] * _measured(key, layer, function).sum() / batch
+        for key, layer in layers.items()
     ]
     total = torch.stack(parts).sum()
-    units = sum(layer.shape[-1] for layer in layers.values())
+    units = sum(layer.shape[1] for layer in layers.values())
     return total / units if per_node else total

@@ -8,6 +8,7 @@ __all__ = ['LOSSES', 'Gradients', 'seeded_network', 'epoch_order', 'Tally', 'Ens
 # %% ../../nbs/training/ensemble.ipynb #imports
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -85,7 +86,7 @@ def _cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    return F.mse_loss(outputs, targets.flatten(1))
+    return (outputs.flatten(1) - targets.flatten(1)).square().mean()
 
 
 LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -109,7 +110,7 @@ class Tally(NamedTuple):
     activity: Tensor
     correct: Tensor
 
-# %% ../../nbs/training/ensemble.ipynb #functional-loss
+# %% ../../nbs/training/ensemble.ipynb #problem
 class _Problem(NamedTuple):
     """What all networks of an ensemble share."""
 
@@ -118,7 +119,21 @@ class _Problem(NamedTuple):
     loss: str
     per_node: bool
 
+# %% ../../nbs/training/ensemble.ipynb #run-one
+def _run_one(
+    template: nn.Module,
+    layers: tuple[str, ...],
+    parameters: Parameters,
+    inputs: Tensor,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return a network's outputs, and activations (batch, units)."""
+    if not layers:
+        return functional_call(template, parameters, (inputs,)), {}
+    with record(template, layers) as seen:
+        outputs = functional_call(template, parameters, (inputs,))
+    return outputs, {name: seen[name].flatten(1) for name in layers}
 
+# %% ../../nbs/training/ensemble.ipynb #functional-loss
 def _one_loss(
     problem: _Problem,
     parameters: Parameters,
@@ -127,13 +142,10 @@ def _one_loss(
     targets: Tensor,
 ) -> tuple[Tensor, Tally]:
     """Return the penalised loss of one network, and its tally."""
-    if problem.layers:
-        with record(problem.template, problem.layers) as seen:
-            outputs = functional_call(problem.template, parameters, (inputs,))
-        parts = [seen[name].flatten(1) for name in problem.layers]
-    else:
-        outputs = functional_call(problem.template, parameters, (inputs,))
-        parts = []
+    outputs, activations = _run_one(
+        problem.template, problem.layers, parameters, inputs
+    )
+    parts = list(activations.values())
     loss = LOSSES[problem.loss](outputs, targets)
     sums = [part.abs().sum() / len(part) for part in parts]
     activity = torch.stack(sums) if sums else loss.new_zeros(0)
@@ -197,7 +209,7 @@ def _linear_layers(network: FullyConnected) -> list[_Layer]:
         )
     return layers
 
-# %% ../../nbs/training/ensemble.ipynb #stacked-forward
+# %% ../../nbs/training/ensemble.ipynb #activations
 _POSITIVE = ("relu", "sigmoid")
 
 
@@ -223,7 +235,7 @@ def _scale_by_slope(kind: str, back: Tensor, activity: Tensor) -> Tensor:
         return back.mul_(activity * (1 - activity))
     return back.mul_(1 - activity**2) if kind == "tanh" else back
 
-
+# %% ../../nbs/training/ensemble.ipynb #states
 def _bias(layer: _Layer, parameters: Parameters) -> Tensor | None:
     """Return a layer's biases, shape (networks, units, 1)."""
     if layer.bias is None:
@@ -249,7 +261,7 @@ def _states(
     bias = _bias(layer, parameters)
     return state if bias is None else state.add_(bias)
 
-
+# %% ../../nbs/training/ensemble.ipynb #stacked-forward
 def _stacked_forward(
     kind: str, layers: list[_Layer], parameters: Parameters, inputs: Tensor
 ) -> tuple[list[Tensor], Tensor]:
@@ -283,7 +295,7 @@ def _layer_gradients(
         if layer.raw:
             out[layer.bias].mul_(-parameters[layer.bias].sigmoid())
 
-
+# %% ../../nbs/training/ensemble.ipynb #output-delta
 def _output_delta(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Return (y - t) / batch, and the mean cross-entropy."""
     log_shares = logits.log_softmax(1)
@@ -334,6 +346,34 @@ def _stacked_gradients(problem: _Problem) -> Gradients:
         return out, Tally(loss, activity, correct)
 
     return gradients
+
+# %% ../../nbs/training/ensemble.ipynb #layer-names
+def _layer_names(
+    network: nn.Module, layers: Sequence[str] | None
+) -> tuple[str, ...]:
+    """Return the names of the layers to record."""
+    if layers is None:
+        if isinstance(network, FullyConnected):
+            return network.hidden_names
+        raise ValueError(
+            "layers must name the layers to record, or be [] for none: only "
+            "a FullyConnected says itself which are hidden"
+        )
+    names = tuple(layers)
+    if names:
+        with record(network, names):  # refuses what is not there
+            pass
+    return names
+
+# %% ../../nbs/training/ensemble.ipynb #check-width
+def _check_width(network: FullyConnected, inputs: Tensor) -> None:
+    """Refuse inputs of another size than the networks'."""
+    wanted = network.sizes[0]
+    if inputs.ndim < 2 or inputs[0].numel() != wanted:
+        raise ValueError(
+            f"inputs must hold {wanted} numbers for each of a batch, "
+            f"got shape {tuple(inputs.shape)}"
+        )
 
 # %% ../../nbs/training/ensemble.ipynb #ensemble-class
 class Ensemble:
@@ -418,8 +458,12 @@ class Ensemble:
         Returns:
             Outputs, shape (networks, batch, outputs), and activations of the
             recorded layers by name, (networks, batch, units).
+
+        Raises:
+            ValueError: inputs whose size is not that of the networks.
         """
         if isinstance(self.template, FullyConnected):
+            _check_width(self.template, inputs)
             hidden, logits = _stacked_forward(
                 self.template.activation,
                 _linear_layers(self.template),
@@ -430,41 +474,21 @@ class Ensemble:
             table = {n: a.mT for n, a in zip(names, hidden, strict=True)}
             return logits.mT, {name: table[name] for name in self.layers}
 
-        def one(parameters: Parameters) -> tuple[Tensor, dict[str, Tensor]]:
-            if not self.layers:
-                out = functional_call(self.template, parameters, (inputs,))
-                return out, {}
-            with record(self.template, self.layers) as seen:
-                out = functional_call(self.template, parameters, (inputs,))
-            return out, {name: seen[name].flatten(1) for name in self.layers}
-
+        one = partial(_run_one, self.template, self.layers, inputs=inputs)
         outputs, activations = vmap(one)(self.parameters)
         return outputs, activations
-
-# %% ../../nbs/training/ensemble.ipynb #layer-names
-def _layer_names(
-    network: nn.Module, layers: Sequence[str] | None
-) -> tuple[str, ...]:
-    """Return the names of the layers to record."""
-    if layers is None:
-        if isinstance(network, FullyConnected):
-            return network.hidden_names
-        raise ValueError(
-            "layers must name the layers to record, or be [] for none: only "
-            "a FullyConnected says itself which are hidden"
-        )
-    names = tuple(layers)
-    if names:
-        with record(network, names):  # refuses what is not there
-            pass
-    return names
 
 # %% ../../nbs/training/ensemble.ipynb #per-network-values
 def _per_network(
     name: str, value: float | Sequence[float] | Tensor, like: Tensor
 ) -> Tensor:
     """Return one value for every network, at least 0."""
-    values = torch.as_tensor(value, dtype=like.dtype).to(like.device)
+    try:
+        values = torch.as_tensor(value, dtype=like.dtype).to(like.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"{name} must be a number, or one for each network: {error}"
+        ) from None
     if values.ndim > 1 or values.numel() not in (1, len(like)):
         raise ValueError(
             f"{name} must be a number or have shape ({len(like)},), "
@@ -474,7 +498,7 @@ def _per_network(
         check_number(name, float(extreme), 0.0)
     return values.flatten().expand(len(like)).contiguous()
 
-
+# %% ../../nbs/training/ensemble.ipynb #order-groups
 def _order_groups(seeds: Sequence[int], networks: int) -> tuple[int, ...]:
     """Return one seed of the data order for each group of neighbours.
 
@@ -491,11 +515,37 @@ def _order_groups(seeds: Sequence[int], networks: int) -> tuple[int, ...]:
     chosen = starts if len(sizes) == 1 else range(networks)
     return tuple(check_count("order_seeds", seeds[k]) for k in chosen)
 
+# %% ../../nbs/training/ensemble.ipynb #check-fit
+def _check_fit(
+    ensemble: Ensemble, inputs: Tensor, targets: Tensor, loss: str
+) -> None:
+    """Refuse data that do not go with the networks, by a look at one."""
+    some = next(iter(ensemble.parameters.values()))
+    if inputs.dtype != some.dtype:
+        raise TypeError(
+            f"inputs must be {some.dtype} like the networks, "
+            f"got {inputs.dtype}"
+        )
+    with torch.no_grad():
+        output = ensemble.template(inputs[:1])
+    if loss == "cross-entropy":
+        low, high = (int(edge) for edge in targets.aminmax())
+        if low < 0 or high >= output.shape[-1]:
+            raise ValueError(
+                f"targets must be in 0…{output.shape[-1] - 1}, the outputs "
+                f"of the networks, got {low}…{high}"
+            )
+    elif output.numel() != targets[0].numel():
+        raise ValueError(
+            f"targets must hold {output.numel()} numbers each, as the "
+            f"networks' outputs do, got {targets[0].numel()}"
+        )
+
 # %% ../../nbs/training/ensemble.ipynb #check-data
 def _checked_data(
-    inputs: object, targets: object, loss: str, device: torch.device
+    ensemble: Ensemble, inputs: object, targets: object, loss: str
 ) -> tuple[Tensor, Tensor]:
-    """Return the data on the networks' device."""
+    """Return the data on the networks' device, if they fit."""
     if not isinstance(inputs, Tensor) or not isinstance(targets, Tensor):
         raise TypeError("inputs and targets must be torch.Tensors")
     if not inputs.is_floating_point():
@@ -513,7 +563,9 @@ def _checked_data(
         targets.dtype != torch.int64 or targets.ndim != 1
     ):
         raise TypeError("targets must be int64 labels of shape (count,)")
-    return inputs.to(device), targets.to(device)
+    x, t = inputs.to(ensemble.device), targets.to(ensemble.device)
+    _check_fit(ensemble, x, t, loss)
+    return x, t
 
 # %% ../../nbs/training/ensemble.ipynb #history
 class EpochRow(NamedTuple):
@@ -551,6 +603,25 @@ def _batches(
             x.view(*index.shape, *x.shape[1:]),
             t.view(*index.shape, *t.shape[1:]),
         )
+
+# %% ../../nbs/training/ensemble.ipynb #choose-method
+def _choose_method(method: str, problem: _Problem) -> Gradients:
+    """Return the function that computes gradients."""
+    check_choice("method", method, ("auto", "stacked", "functional"))
+    network = problem.template
+    fits = (
+        isinstance(network, FullyConnected)
+        and problem.loss == "cross-entropy"
+        and problem.layers in ((), network.hidden_names)
+    )
+    if method == "stacked" and not fits:
+        raise ValueError(
+            "method 'stacked' needs FullyConnected networks, cross-entropy "
+            "and all hidden layers (or none) recorded; use 'functional'"
+        )
+    if fits and method != "functional":
+        return _stacked_gradients(problem)
+    return _functional_gradients(problem)
 
 # %% ../../nbs/training/ensemble.ipynb #train
 def train_ensemble(
@@ -610,7 +681,7 @@ def train_ensemble(
     check_choice("loss", loss, tuple(LOSSES))
     check_count("epochs", epochs, 1)
     check_count("batch_size", batch_size, 1)
-    x, t = _checked_data(inputs, targets, loss, ensemble.device)
+    x, t = _checked_data(ensemble, inputs, targets, loss)
     some = next(iter(ensemble.parameters.values()))
     prices = _per_network("coefficient", coefficient, some)
     if order_seeds is None:
@@ -643,22 +714,3 @@ def train_ensemble(
             number += 1
         history.append(EpochRow(epoch + 1, *(part.cpu() for part in totals)))
     return history
-
-# %% ../../nbs/training/ensemble.ipynb #choose-method
-def _choose_method(method: str, problem: _Problem) -> Gradients:
-    """Return the function that computes gradients."""
-    check_choice("method", method, ("auto", "stacked", "functional"))
-    network = problem.template
-    fits = (
-        isinstance(network, FullyConnected)
-        and problem.loss == "cross-entropy"
-        and problem.layers in ((), network.hidden_names)
-    )
-    if method == "stacked" and not fits:
-        raise ValueError(
-            "method 'stacked' needs FullyConnected networks, cross-entropy "
-            "and all hidden layers (or none) recorded; use 'functional'"
-        )
-    if fits and method != "functional":
-        return _stacked_gradients(problem)
-    return _functional_gradients(problem)

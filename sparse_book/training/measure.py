@@ -19,6 +19,8 @@ from .ensemble import Ensemble
 class EnsembleActivity(NamedTuple):
     """What networks do with a set of images.
 
+    Page "Measuring an ensemble".
+
     Attributes:
         accuracy: share of right answers, shape (networks,).
         active_units: mean number of units above 0 per image, shape
@@ -35,6 +37,19 @@ class EnsembleActivity(NamedTuple):
     gini: Tensor
     dead_units: Tensor
 
+# %% ../../nbs/training/measure.ipynb #sums
+def _sums(layers: list[Tensor], room: int, none: Tensor) -> dict[str, Tensor]:
+    """Add up over images, for every network and layer."""
+    active = [(a > 0).double().sum((1, 2)) for a in layers]
+    sizes = [a.abs().sum(2).double().sum(1) for a in layers]
+    few = [a[:, : max(room, 0)] for a in layers]
+    spread = [_gini(a.abs() + 1e-7).double().sum(1) for a in few]
+    table = {"active": active, "l1": sizes, "gini": spread}
+    return {
+        name: torch.stack(parts, 1) if parts else none
+        for name, parts in table.items()
+    }
+
 # %% ../../nbs/training/measure.ipynb #measure-ensemble
 @torch.no_grad()
 def measure_ensemble(
@@ -47,9 +62,10 @@ def measure_ensemble(
 ) -> EnsembleActivity:
     """Measure accuracy and activity of every network.
 
-    Equations 2.5 to 2.7 of Askey-Doran (2021), before the mean over
-    networks, and the Gini index of section 3.1.3, for which an all-zero
-    vector scores 0.
+    Equations eq-ensemble-active, eq-ensemble-magnitude and eq-ensemble-gini
+    of the page "Measuring an ensemble"; equations 2.5 to 2.7 of Askey-Doran
+    (2021), before the mean over networks, and the Gini index of section
+    3.1.3, for which an all-zero vector scores 0.
 
     Args:
         ensemble: the networks.
@@ -74,6 +90,8 @@ def measure_ensemble(
             "images and labels must be equally many, at least 1, "
             f"got {count} and {len(labels)}"
         )
+    none = torch.zeros(len(ensemble), 0, device=ensemble.device)
+    none = none.double()
     sums: dict[str, Tensor] = {}
     alive: list[Tensor] = []
     for start in range(0, count, chunk):
@@ -83,7 +101,7 @@ def measure_ensemble(
         right = outputs.argmax(-1) == t.to(ensemble.device)
         parts = {"accuracy": right.double().sum(1)}
         layers = [activations[name] for name in ensemble.layers]
-        parts |= _sums(layers, gini_images - start)
+        parts |= _sums(layers, gini_images - start, none)
         for name, value in parts.items():
             sums[name] = sums[name] + value if name in sums else value
         seen = [(layer > 0).any(1) for layer in layers]
@@ -94,7 +112,6 @@ def measure_ensemble(
         )
     used = min(count, gini_images)
     dead = [(~layer).double().sum(1) for layer in alive]
-    none = sums["accuracy"].new_zeros(len(ensemble), 0)
     return EnsembleActivity(
         (sums["accuracy"] / count).cpu(),
         (sums["active"] / count).cpu(),
@@ -102,19 +119,6 @@ def measure_ensemble(
         (sums["gini"] / used).cpu(),
         (torch.stack(dead, 1) if dead else none).cpu(),
     )
-
-# %% ../../nbs/training/measure.ipynb #sums
-def _sums(layers: list[Tensor], room: int) -> dict[str, Tensor]:
-    """Add up over images, for every network and layer."""
-    active = [(a > 0).double().sum((1, 2)) for a in layers]
-    sizes = [a.abs().sum(2).double().sum(1) for a in layers]
-    few = [a[:, : max(room, 0)] for a in layers]
-    spread = [_gini(a.abs() + 1e-7).double().sum(1) for a in few]
-    table = {"active": active, "l1": sizes, "gini": spread}
-    return {
-        name: torch.stack(parts, 1) if parts else torch.zeros(())
-        for name, parts in table.items()
-    }
 
 # %% ../../nbs/training/measure.ipynb #profile-class
 class UnitProfile(NamedTuple):
@@ -137,17 +141,20 @@ class UnitProfile(NamedTuple):
     weight_edges: Tensor
     weight_counts: Tensor
 
-# %% ../../nbs/training/measure.ipynb #unit-profile
+# %% ../../nbs/training/measure.ipynb #histogram
 def _histogram(values: Tensor, bins: int) -> tuple[Tensor, Tensor]:
     """Return edges and counts of equal bins from smallest to largest."""
     flat = values.flatten().double()
-    low, high = (float(edge) for edge in flat.aminmax())
+    flat = flat[flat.isfinite()]
+    low, high = 0.0, 0.0
+    if len(flat):
+        low, high = (float(edge) for edge in flat.aminmax())
     high = high if high > low else low + 1
     counts = torch.histc(flat, bins, low, high)
     edges = torch.linspace(low, high, bins + 1, dtype=torch.float64)
     return edges, counts
 
-
+# %% ../../nbs/training/measure.ipynb #unit-profile
 @torch.no_grad()
 def unit_profile(
     ensemble: Ensemble,
@@ -160,7 +167,9 @@ def unit_profile(
 ) -> UnitProfile:
     """Show a network the first images of every class.
 
-    As for figures 3.3, 3.4 and A.1 to A.4 of Askey-Doran (2021).
+    As for figures 3.3, 3.4 and A.1 to A.4 of Askey-Doran (2021). Values
+    that are not finite, in networks that went astray, are left out of the
+    histograms.
 
     Args:
         ensemble: the networks.
@@ -175,13 +184,16 @@ def unit_profile(
 
     Raises:
         TypeError: a count that is no integer.
-        ValueError: there is no such network, or a count below 1.
+        ValueError: there is no such network, a count below 1, or no recorded
+            layer.
     """
     check_count("index", index, 0, len(ensemble) - 1)
     check_count("bins", bins, 1)
     classes = torch.unique(labels)
     rarest = int(torch.bincount(labels)[classes].min())
     shown = min(check_count("shown", shown, 1), rarest)
+    if not ensemble.layers:
+        raise ValueError("ensemble must record a layer, got none")
     chosen = [(labels == c).nonzero()[:shown, 0] for c in classes]
     _, table = ensemble.forward(images[torch.cat(chosen)].to(ensemble.device))
     activity = torch.cat([a[index] for a in table.values()], -1).cpu()

@@ -55,7 +55,7 @@ def _sgd(
     momentum: Setting,
     weight_decay: Setting,
 ) -> tuple[Parameters, State]:
-    """Return parameters and state after a step with momentum."""
+    """Return parameters and state after a step, eq-momentum."""
     fresh, speeds = {}, {}
     for key, old in parameters.items():
         spread = partial(_spread, like=old)
@@ -78,7 +78,7 @@ def _adam(
     epsilon: Setting,
     weight_decay: Setting,
 ) -> tuple[Parameters, State]:
-    """Return parameters and state after a step of Adam."""
+    """Return parameters and state after a step, eq-adam-step."""
     step = state["step"][""] + 1
     rate = learning_rate / (1 - beta1**step)
     scale = (1 - beta2**step) ** -0.5
@@ -98,6 +98,8 @@ def _adam(
 # %% ../../nbs/training/optimizers.ipynb #optimizer-class
 class Optimizer(NamedTuple):
     """A rule that turns gradients into steps, as two pure functions.
+
+    Page "Optimizers as pure functions", equation eq-optimizer.
 
     Attributes:
         name: what it is called.
@@ -144,12 +146,14 @@ def _check_setting(name: str, value: Setting) -> Setting:
     """Return a setting if all its values are in range."""
     top = 1.0 - 1e-12 if name in _BELOW_ONE else float("inf")
     if isinstance(value, Tensor):
+        if not value.numel() or value.is_complex():
+            raise ValueError(f"{name} must hold real numbers, got {value}")
         for extreme in value.detach().double().flatten().aminmax():
             check_number(name, float(extreme), 0.0, top)
         return value
     return check_number(name, value, 0.0, top)
 
-
+# %% ../../nbs/training/optimizers.ipynb #optimizer-settings
 def optimizer_settings(
     name: str, settings: Mapping[str, Setting] | None = None
 ) -> dict[str, Setting]:
@@ -265,7 +269,7 @@ def _compiled_step(
     for key, value in parameters.items():
         slots = [state[slot][key] for slot in _SLOTS[rule.name]]
         arrays = [
-            tensor.view(networks, -1).numpy()
+            tensor.detach().view(networks, -1).numpy()
             for tensor in (value, gradients[key], *slots)
         ]
         if threads == 1:
@@ -301,13 +305,13 @@ def make_stepper(
     """Return a function that moves parameters, in place, by gradients.
 
     The same steps as the optimizer's `update`, to rounding. On the CPU each
-    parameter is read and written once, by a compiled loop; elsewhere
-    `update` itself runs, without a synchronisation of the device.
+    contiguous parameter in float32 or float64 is read and written once, by
+    a compiled loop; elsewhere `update` itself runs, without a
+    synchronisation of the device. Page "Optimizers as pure functions".
 
     Args:
         name: of the optimizer, a key of `OPTIMIZERS`.
-        parameters: tensors that hold all networks, (networks, ...), float32
-            or float64 and contiguous.
+        parameters: tensors that hold all networks, (networks, ...).
         settings: as for `optimizer_settings`; tensors have shape
             (networks,).
         networks: how many there are.
@@ -352,8 +356,11 @@ class _Stepper:
             for key, value in settings.items()
         }
         self._table = None
-        if some.device.type == "cpu" and all(
-            p.is_contiguous() for p in parameters.values()
+        if all(
+            p.device.type == "cpu"
+            and p.is_contiguous()
+            and p.dtype in (torch.float32, torch.float64)
+            for p in parameters.values()
         ):
             self._table = _settings_table(rule, settings, networks)
 

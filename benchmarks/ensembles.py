@@ -1,0 +1,348 @@
+"""Many networks at once against loops: python benchmarks/ensembles.py
+
+Networks with one hidden layer of rectified units, as in figure 3.1 of
+Askey-Doran (2021): batches of 100, Adam, a penalty on activity. A few dozen
+steps of each way are timed, after a warm-up, and scaled to an epoch; the
+fastest round counts. Four ways:
+
+- "loader": the thesis's own, one network after the other, a DataLoader that
+  turns image after image into a tensor, hooks, torch.optim.Adam;
+- "tensors": the same loop on tensors that lie in memory;
+- "fused": that with Adam's fused kernel;
+- "ensemble": ours, as `sparse_book.training.run` runs it: ensembles planned
+  to the size of the cache, one process of one thread for each core.
+
+The loops are timed in one process with one thread and with two, and in two
+processes at once. Ratios compare with the loop's better number of threads,
+and, as "per core", one thread of theirs with one of ours alone. On a busy
+machine, --clock cpu counts the seconds that a process had a core to itself;
+two threads in one process are then left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import datetime
+import multiprocessing
+import platform
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import _common  # sets the number of threads before anything else
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from sparse_book.data.store import MissingDataError
+from sparse_book.guard import import_torchvision
+from sparse_book.networks.fully_connected import FullyConnected
+from sparse_book.studies.fully_connected import RELU_ONE
+from sparse_book.training.ensemble import Tally, train_ensemble
+from sparse_book.training.run import CACHE_BYTES, _ensemble_of, plan_ensembles
+from sparse_book.training.study import StudyData, load_study_data, tasks
+
+CORES, BATCH, COEFFICIENT = 2, 100, 0.008
+WAYS = ("loader", "tensors", "fused")
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+CHOSEN = ["wall"]
+STEPS = {"loader": 12, "tensors": 200, "fused": 200}
+TITLES = {
+    "loader": "loop, images one by one",
+    "tensors": "loop, tensors",
+    "fused": "loop, tensors, fused Adam",
+    "ensemble": "ensemble",
+}
+
+
+class ImageByImage(Dataset[tuple[Tensor, int]]):
+    """Images as torchvision's data sets give them: one, through PIL."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        from PIL import Image
+
+        self._open = Image.fromarray
+        self._transform = import_torchvision().transforms.ToTensor()
+        self.images = (images * 255).round().to(torch.uint8).squeeze(1)
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image = self._open(self.images[index].numpy(), mode="L")
+        return self._transform(image), int(self.labels[index])
+
+
+def batches(way: str, x: Tensor, t: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches in random order, without end but for the loader."""
+    if way == "loader":
+        yield from DataLoader(ImageByImage(x, t), BATCH, shuffle=True)
+    while True:
+        order = torch.randperm(len(x))
+        for start in range(0, len(x) - BATCH + 1, BATCH):
+            index = order[start : start + BATCH]
+            yield x[index], t[index]
+
+
+def loop(way: str, hidden: int, data: StudyData, steps: int) -> float:
+    """Seconds per step of one network in an ordinary training loop."""
+    x, t = data.train
+    model = FullyConnected((x[0].numel(), hidden, data.classes))
+    seen: list[Tensor] = []
+    model.hidden[0].register_forward_hook(lambda *all: seen.append(all[2]))
+    descent = torch.optim.Adam(
+        model.parameters(), fused=True if way == "fused" else None
+    )
+    start, source, warm = 0.0, batches(way, x, t), steps // 4
+    for step, (images, labels) in enumerate(islice(source, steps + warm)):
+        if step == warm:
+            start = CLOCKS[CHOSEN[0]]()
+        seen.clear()
+        descent.zero_grad()
+        loss = F.cross_entropy(model(images), labels)
+        loss = loss + COEFFICIENT / len(images) * seen[0].abs().sum()
+        loss.backward()
+        descent.step()
+    return (CLOCKS[CHOSEN[0]]() - start) / steps
+
+
+class _Enough(Exception):
+    """Raised by the watch when enough steps are timed."""
+
+
+def ensemble(
+    hidden: int, data: StudyData, work: float
+) -> tuple[int, float, int]:
+    """Networks of a planned ensemble, seconds per step of each, steps."""
+    wanted = [
+        task
+        for task in tasks(RELU_ONE, "paper", data)
+        if task.condition["hidden"] == hidden
+    ]
+    group = plan_ensembles(RELU_ONE, wanted, data, budget=CACHE_BYTES)[0]
+    networks, options = _ensemble_of(
+        RELU_ONE, group, data, torch.device("cpu")
+    )
+    start, count, warm = 0.0, 0, 5
+
+    def watch(step: int, tally: Tally) -> None:
+        nonlocal start, count
+        if step == warm:
+            start = CLOCKS[CHOSEN[0]]()
+        elif step > warm + 9 and CLOCKS[CHOSEN[0]]() - start > work:
+            count = step - warm
+            raise _Enough
+
+    with contextlib.suppress(_Enough):
+        train_ensemble(networks, *data.train, watch=watch, **options)
+    seconds = (CLOCKS[CHOSEN[0]]() - start) / count
+    return len(group), seconds / len(group), count
+
+
+def _side(
+    job: Callable[..., Any], arguments: tuple[Any, ...], gate: Any, out: Any
+) -> None:
+    """Run a job in a process of one thread when all are ready."""
+    torch.set_num_threads(1)
+    gate.wait()
+    out.put(job(*arguments))
+
+
+def side_by_side(job: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """Results of one job in as many processes as there are cores."""
+    context = multiprocessing.get_context("fork")
+    gate, out = context.Barrier(CORES), context.Queue()
+    processes = [
+        context.Process(target=_side, args=(job, arguments, gate, out))
+        for _ in range(CORES)
+    ]
+    for process in processes:
+        process.start()
+    found = [out.get() for _ in processes]
+    for process in processes:
+        process.join()
+    return found
+
+
+def _slowest(way: str, hidden: int, data: StudyData, work: float) -> float:
+    """Seconds per step of networks when all cores work, times cores."""
+    if way == "ensemble":
+        return max(s for _, s, _ in side_by_side(ensemble, hidden, data, work))
+    return max(side_by_side(loop, way, hidden, data, STEPS[way]))
+
+
+def measure_round(
+    hidden: int, data: StudyData, work: float
+) -> dict[tuple[str, int, int], float]:
+    """Seconds per network and step, by way, processes and threads."""
+    found = {}
+    for way in WAYS:
+        for threads in (1, CORES) if CHOSEN == ["wall"] else (1,):
+            # Forked processes must not meet a pool of threads: two threads
+            # live in a process of their own.
+            found[way, 1, threads] = alone(way, hidden, data, threads)
+        found[way, CORES, 1] = _slowest(way, hidden, data, work) / CORES
+    found["ensemble", 1, 1] = ensemble(hidden, data, work)[1]
+    found["ensemble", CORES, 1] = (
+        _slowest("ensemble", hidden, data, work) / CORES
+    )
+    return found
+
+
+def _threaded(out: Any, threads: int, *arguments: Any) -> None:
+    torch.set_num_threads(threads)
+    out.put(loop(*arguments))
+
+
+def alone(way: str, hidden: int, data: StudyData, threads: int) -> float:
+    """Seconds per step of a loop in one process with some threads."""
+    context = multiprocessing.get_context("fork")
+    out = context.Queue()
+    process = context.Process(
+        target=_threaded, args=(out, threads, way, hidden, data, STEPS[way])
+    )
+    process.start()
+    seconds: float = out.get()
+    process.join()
+    return seconds
+
+
+def chosen_data(name: str | None) -> StudyData:
+    """MNIST where it is at hand, else the embedded digits."""
+    if name is not None:
+        return load_study_data(name)
+    try:
+        return load_study_data("mnist")
+    except (MissingDataError, OSError):
+        return load_study_data("digits")
+
+
+def rows_of(
+    hidden: int,
+    data: StudyData,
+    best: dict[tuple[str, int, int], float],
+    about: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """Rows for the file: seconds per network and epoch of every way."""
+    steps = -(-len(data.train[0]) // BATCH)
+    return [
+        {
+            "way": way,
+            "hidden": hidden,
+            "processes": processes,
+            "threads": threads,
+            "seconds": f"{seconds * steps:.6g}",
+            "steps_an_epoch": steps,
+            "timed_steps": STEPS.get(way, ""),
+            **about,
+        }
+        for (way, processes, threads), seconds in best.items()
+    ]
+
+
+def table(
+    hidden: int, best: dict[tuple[str, int, int], float], steps: int
+) -> list[list[str]]:
+    """Rows for the eye: each way at its best, and ratios with ours."""
+    ours = best["ensemble", CORES, 1]
+    core = best["ensemble", 1, 1]
+    rows = []
+    for way in (*WAYS, "ensemble"):
+        single, double = (
+            best.get((way, 1, k), best[way, 1, 1]) for k in (1, CORES)
+        )
+        threads = 1 if single <= double else CORES
+        plain = ours if way == "ensemble" else min(single, double)
+        where = "2 × 1" if way == "ensemble" else f"1 × {threads}"
+        rows.append(
+            [
+                str(hidden),
+                TITLES[way],
+                where,
+                f"{plain * steps:.4f}",
+                f"{plain / ours:.1f}",
+                f"{single / core:.1f}",
+                f"{best[way, CORES, 1] / ours:.1f}",
+            ]
+        )
+    return rows
+
+
+def main() -> None:
+    """Measure, print the table, write the rows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", help="name of a data set")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--work", type=float, default=1.5, help="seconds")
+    parser.add_argument(
+        "--hidden", type=int, nargs="+", default=[8, 32, 64, 128, 256]
+    )
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
+    parser.add_argument("--csv", type=Path, help="where to write rows")
+    options = parser.parse_args()
+    CHOSEN[0] = options.clock
+    data = chosen_data(options.data)
+    steps = -(-len(data.train[0]) // BATCH)
+    now = datetime.datetime.now(datetime.timezone.utc)
+    about = {
+        "networks": 1,
+        "clock": options.clock,
+        "data": data.name,
+        "checksum": data.checksum,
+        "device": "cpu",
+        "machine": platform.machine(),
+        "date": now.isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "sparse_book": version("sparse-book"),
+        "command": "python benchmarks/ensembles.py",
+    }
+    ensemble(8, data, 0.05)  # compile
+    written, shown, hours = [], [], dict.fromkeys((*WAYS, "ensemble"), 0.0)
+    for hidden in options.hidden:
+        size, _, count = ensemble(hidden, data, options.work)
+        rounds = [
+            measure_round(hidden, data, options.work)
+            for _ in range(options.rounds)
+        ]
+        best = {key: min(r[key] for r in rounds) for key in rounds[0]}
+        for row in rows_of(hidden, data, best, about):
+            if row["way"] == "ensemble":
+                row |= {"networks": size, "timed_steps": count}
+            written.append(row)
+        shown += table(hidden, best, steps)
+        for row in shown[-4:]:
+            way = next(w for w, title in TITLES.items() if title == row[1])
+            hours[way] += float(row[3]) * 320 * 15 / 3600
+    header = [
+        "units",
+        "way",
+        "processes × threads",
+        "s per network and epoch",
+        "ratio",
+        "per core",
+        "both in 2 processes",
+    ]
+    _common.print_table(
+        f"One hidden layer, {data.name}, batches of {BATCH}", header, shown
+    )
+    if len(options.hidden) == len(RELU_ONE.shape["hidden"]):
+        print("\n1,600 networks, 15 epochs, hours:")
+        for way, value in hours.items():
+            print(f"  {TITLES[way]}: {value:.1f}")
+    if options.csv:
+        with options.csv.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(written[0]))
+            writer.writeheader()
+            writer.writerows(written)
+
+
+if __name__ == "__main__":
+    main()

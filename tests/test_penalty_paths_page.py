@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -31,7 +32,7 @@ def unpack(sizes, numbers):
     """Return weights, biases and the input of a flat list."""
     rest = torch.tensor(numbers, dtype=torch.float64)
     weights, biases = [], []
-    for fan_in, units in zip(sizes, sizes[1:], strict=False):
+    for fan_in, units in itertools.pairwise(sizes):
         flat, bias, rest = rest.tensor_split(
             [fan_in * units, fan_in * units + units]
         )

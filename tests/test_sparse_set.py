@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+
 import numpy as np
 import pytest
 import torch
@@ -131,7 +133,7 @@ def test_refusals() -> None:
 
 def test_the_verdict_on_diversity_follows_from_the_stored_fields() -> None:
     measured = {}
-    for run in ("l1", "l0"):
+    for run in ("l1", "l0", "l0-active"):
         with np.load(ROOT / "results" / "fields" / f"{run}.npz") as file:
             atoms = torch.from_numpy(file["dictionary"]).double()
         measured[run] = fit_gabor(atoms, 16), field_statistics(atoms, 16)
@@ -141,7 +143,10 @@ def test_the_verdict_on_diversity_follows_from_the_stored_fields() -> None:
         for name in ("blobs", "unoriented", "elongated"):
             assert 0 <= getattr(kind, name) <= 1
     generator = torch.Generator().manual_seed(1)
-    gaps = {"blobs": [], "unoriented": [], "entropy": []}
+    gaps = {
+        run: {"blobs": [], "unoriented": [], "entropy": []}
+        for run in ("l0", "l0-active")
+    }
     for _ in range(300):
         drawn = {
             run: field_diversity(
@@ -149,12 +154,34 @@ def test_the_verdict_on_diversity_follows_from_the_stored_fields() -> None:
             )
             for run, both in measured.items()
         }
-        for part, values in gaps.items():
-            values.append(
-                getattr(drawn["l0"], part) - getattr(drawn["l1"], part)
+        for run, parts in gaps.items():
+            for part, values in parts.items():
+                values.append(
+                    getattr(drawn[run], part) - getattr(drawn["l1"], part)
+                )
+    said = {}
+    for run, parts in gaps.items():
+        for part, values in parts.items():
+            low, high = np.quantile(values, [0.025, 0.975])
+            said[run, part] = (
+                "more" if low > 0 else "fewer" if high < 0 else "undecided"
             )
-    low = {part: np.quantile(values, 0.025) for part, values in gaps.items()}
-    high = {part: np.quantile(values, 0.975) for part, values in gaps.items()}
-    assert low["unoriented"] > 0  # more of them: decided
-    for part in ("blobs", "entropy"):  # undecided
-        assert low[part] < 0 < high[part], part
+    assert said == {
+        ("l0", "blobs"): "undecided",
+        ("l0", "unoriented"): "more",
+        ("l0", "entropy"): "undecided",
+        ("l0-active", "blobs"): "fewer",
+        ("l0-active", "unoriented"): "more",
+        ("l0-active", "entropy"): "more",
+    }
+
+
+def test_equal_activity_and_equal_error_are_what_the_page_says() -> None:
+    with (ROOT / "results" / "fields" / "runs.csv").open() as file:
+        runs = {line["run"]: line for line in csv.DictReader(file)}
+    for start in ("", "-again"):
+        soft, hard = runs[f"l1{start}"], runs[f"l0{start}"]
+        assert abs(float(hard["error"]) / float(soft["error"]) - 1) < 0.02
+        busy = runs[f"l0-active{start}"]
+        assert abs(float(busy["active"]) / float(soft["active"]) - 1) < 0.15
+    assert runs["l1-again"]["seed"] != runs["l1"]["seed"]

@@ -149,6 +149,70 @@ def test_watched_signals_are_never_learned_from() -> None:
         assert not watched & {tuple(row.tolist()) for row in batch}
 
 
+def stopping(calls, forever=False):
+    count = iter(range(10**9))
+
+    def coder(signals, dictionary):
+        number = next(count)
+        if number == calls or (forever and number > calls):
+            raise KeyboardInterrupt
+        return fista(signals, dictionary, 0.3, tolerance=1e-2)
+
+    return coder
+
+
+@pytest.mark.parametrize("update", ["gradient", "block"])
+@pytest.mark.parametrize("forever", [False, True])
+def test_an_interruption_loses_nothing(update, forever) -> None:
+    signals, start = problem(5, 200, 6, 9)
+    learn = partial(
+        learn_dictionary,
+        signals,
+        start,
+        cost=lambda codes: 0.3 * codes.abs().sum(-1),
+        batch=50,
+        update=update,
+        watch=50,
+        every=4,
+    )
+    # Looks are calls 0, 5 and 10; call 13 is the batch of step 11.
+    learned = learn(
+        stopping(13, forever),
+        steps=100,
+        generator=torch.Generator().manual_seed(0),
+    )
+    steps = [0, 4, 8] if forever else [0, 4, 8, 11]
+    assert learned.interrupted
+    assert [row.step for row in learned.history] == steps
+    whole = learn(
+        stopping(-1), steps=8, generator=torch.Generator().manual_seed(0)
+    )
+    assert learned.history[:3] == whole.history
+    if forever:
+        assert torch.equal(learned.dictionary, whole.dictionary)
+    norms = learned.dictionary.norm(dim=1)
+    torch.testing.assert_close(norms, torch.ones_like(norms))
+    assert learned.best.objective <= whole.best.objective
+
+
+def test_an_interruption_before_anything_is_known_passes_on() -> None:
+    signals, start = problem(6, 60, 6, 9)
+    with pytest.raises(KeyboardInterrupt):
+        learn_dictionary(signals, start, stopping(0), steps=3, watch=20)
+
+
+def test_the_bar_shows_steps_and_objective(capsys) -> None:
+    signals, start = problem(7, 60, 6, 9)
+    learned = learn_dictionary(
+        signals, start, stopping(-1), steps=6, watch=20, progress=True
+    )
+    shown = capsys.readouterr().err
+    assert "6/6" in shown
+    assert f"objective={learned.history[-1].objective:.5g}" in shown
+    learn_dictionary(signals, start, stopping(-1), steps=6, watch=20)
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("change", "kind", "words"),
     [

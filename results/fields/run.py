@@ -84,6 +84,9 @@ RUNS = {
     "l1": Run("abs", 1.45, 3000),
     "log": Run("log", 2.3, 3000),
     "l0-active": Run("count", 0.6, 2500),
+    "l0-again": Run("count", 2.5, 4000, seed=1),
+    "l1-again": Run("abs", 1.45, 3000, seed=1),
+    "l0-active-again": Run("count", 0.6, 2500, seed=1),
 }
 
 

@@ -427,7 +427,6 @@ def _compiled() -> Callable[..., None]:
     )
     return _compile(functions, globals())
 
-
 # %% ../../nbs/linear/coordinate_descent.ipynb #coordinate-descent
 @torch.no_grad()
 def coordinate_descent(

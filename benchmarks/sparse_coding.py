@@ -31,6 +31,7 @@ from collections.abc import Callable
 from functools import partial
 
 import _common  # sets the number of threads before anything else
+import _learning
 import numpy as np
 import torch
 from sklearn.decomposition import SparseCoder
@@ -241,6 +242,12 @@ def main() -> None:
     parser.add_argument("--patches", type=int, default=10_000)
     parser.add_argument("--few", type=int, default=2_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--learning",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="measure dictionary learning, too, as _learning.py does",
+    )
     options = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
     patches = _common.photograph_patches(options.patches, SIDE)
@@ -253,7 +260,6 @@ def main() -> None:
     rows = pursuit_rows(patches, learned, options)
     rows += lasso_rows("learned", patches, learned, options)
     rows += lasso_rows("random", patches, random, options)
-    # Rows of further tasks are added here: lists of dictionaries like these.
     _common.write_rows(TABLE, rows)
     shown = list(rows[0])
     _common.print_table(
@@ -261,6 +267,8 @@ def main() -> None:
         shown,
         [[row[name] for name in shown] for row in rows],
     )
+    if options.learning:
+        _learning.measure(options)
 
 
 if __name__ == "__main__":

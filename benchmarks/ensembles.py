@@ -29,6 +29,7 @@ import multiprocessing
 import platform
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -80,10 +81,16 @@ class ImageByImage(Dataset[tuple[Tensor, int]]):
         return self._transform(image), int(self.labels[index])
 
 
+@cache
+def one_by_one(x: Tensor, t: Tensor) -> ImageByImage:
+    """The data set, made once for all processes."""
+    return ImageByImage(x, t)
+
+
 def batches(way: str, x: Tensor, t: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches in random order, without end but for the loader."""
     if way == "loader":
-        yield from DataLoader(ImageByImage(x, t), BATCH, shuffle=True)
+        yield from DataLoader(one_by_one(x, t), BATCH, shuffle=True)
     while True:
         order = torch.randperm(len(x))
         for start in range(0, len(x) - BATCH + 1, BATCH):
@@ -275,6 +282,14 @@ def table(
     return rows
 
 
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows as CSV."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def main() -> None:
     """Measure, print the table, write the rows."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -302,9 +317,11 @@ def main() -> None:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "sparse_book": version("sparse-book"),
-        "command": "python benchmarks/ensembles.py",
+        "command": f"python benchmarks/ensembles.py --clock {options.clock} "
+        f"--rounds {options.rounds} --work {options.work:g}",
     }
     ensemble(8, data, 0.05)  # compile
+    one_by_one(*data.train)
     written, shown, hours = [], [], dict.fromkeys((*WAYS, "ensemble"), 0.0)
     for hidden in options.hidden:
         size, _, count = ensemble(hidden, data, options.work)
@@ -317,6 +334,8 @@ def main() -> None:
             if row["way"] == "ensemble":
                 row |= {"networks": size, "timed_steps": count}
             written.append(row)
+        if options.csv:  # after every size: a run may be cut short
+            write_rows(options.csv, written)
         shown += table(hidden, best, steps)
         for row in shown[-4:]:
             way = next(w for w, title in TITLES.items() if title == row[1])
@@ -337,11 +356,6 @@ def main() -> None:
         print("\n1,600 networks, 15 epochs, hours:")
         for way, value in hours.items():
             print(f"  {TITLES[way]}: {value:.1f}")
-    if options.csv:
-        with options.csv.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(written[0]))
-            writer.writeheader()
-            writer.writerows(written)
 
 
 if __name__ == "__main__":

@@ -99,7 +99,10 @@ def test_means_do_not_depend_on_batches(
     again = pickle.loads(pickle.dumps(metrics))
     torch.testing.assert_close(again.compute(), computed)
     metrics.reset()
-    with pytest.raises(ValueError, match="needs a sample"):
+    with (
+        pytest.warns(UserWarning, match="before the"),
+        pytest.raises(ValueError, match="needs a sample"),
+    ):
         metrics.compute()
 
 

@@ -81,7 +81,7 @@ def test_a_scale_is_whole_or_not_named(tmp_path: Path) -> None:
         )
         export_results(tiny_study(), part, tmp_path)
     assert read_results("tiny", tmp_path).scale == "quick"
-    longer = tiny_study(vary={"coefficient": (0.0, 0.02, 0.1)})
+    longer = tiny_study(vary={"coefficient": (0.0, 0.02, 0.05)})
     with Store(tmp_path / "t") as other:
         run_study(
             tiny_study(), "quick", other, data=DATA, workers=1, progress=False
@@ -126,7 +126,7 @@ def test_results_of_other_data_do_not_go_back(
 
 
 @settings(max_examples=40)
-@given(st.data())
+@given(data=st.data())
 def test_damage_is_never_read(
     data: st.DataObject,
     store: Store,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from warnings import catch_warnings, simplefilter
 
 import numpy as np
@@ -244,10 +244,10 @@ def _import_wfdb() -> ModuleType:
         ) from error
 
 # %% ../../nbs/data/signals.ipynb #read-wfdb
-def _check_sums(path: Path, record: object) -> None:
+def _check_sums(path: Path, record: Any) -> None:
     """Compare the checksums of a header with those of the samples."""
     promised: list[int | None] = getattr(record, "checksum", None) or []
-    found: list[int] = record.calc_checksum(expanded=True)  # type: ignore[attr-defined]
+    found: list[int] = record.calc_checksum(expanded=True)
     for k, (wanted, got) in enumerate(zip(promised, found, strict=False)):
         if wanted is not None and (wanted - got) % 65536:
             raise broken(

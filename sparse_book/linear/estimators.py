@@ -120,7 +120,7 @@ class _Coding(
         """Code signals, and say how good each code is.
 
         Args:
-            X: shape (n_samples, n_features_in_).
+            X: shape (n_samples, `n_features_in_`).
 
         Returns:
             Codes and certificates as tensors, in the type of X.
@@ -143,7 +143,7 @@ class _Coding(
         """Code signals.
 
         Args:
-            X: shape (n_samples, n_features_in_).
+            X: shape (n_samples, `n_features_in_`).
 
         Returns:
             Shape (n_samples, n_components), in the type of X.
@@ -157,7 +157,7 @@ class _Coding(
             X: codes, shape (n_samples, n_components).
 
         Returns:
-            Shape (n_samples, n_features_in_).
+            Shape (n_samples, `n_features_in_`).
         """
         check_is_fitted(self, "components_")
         codes = check_array(X, dtype=[np.float64, np.float32])
@@ -176,7 +176,7 @@ class _Coding(
         Equation eq-explained-energy of the page "Estimators".
 
         Args:
-            X: shape (n_samples, n_features_in_).
+            X: shape (n_samples, `n_features_in_`).
             y: ignored.
 
         Returns:
@@ -221,7 +221,7 @@ class SparseCoder(_Coding):
         chunk: signals to work on at a time; by default the method's own.
 
     Attributes:
-        components_: the atoms, shape (n_components, n_features_in_).
+        components_: the atoms, shape (n_components, `n_features_in_`).
         n_features_in_: the dimension of a signal.
         feature_names_in_: names of the features, where X had names.
     """
@@ -326,10 +326,10 @@ class DictionaryLearner(_Coding):
 
     Attributes:
         components_: the best atoms seen, shape (n_components,
-            n_features_in_), of unit norm, in the type of the signals.
+            `n_features_in_`), of unit norm, in the type of the signals.
         error_: objective of the watched signals at every look, the start
             included; their mean of half the squared error plus the price.
-        history_: the same looks in full, as `LearningRow`s.
+        history_: the same looks in full, as `LearningRow` objects.
         n_iter_: batches that were learned from.
         interrupted_: whether learning was interrupted from the keyboard; the
             best atoms seen until then were kept, with a warning.

@@ -12,9 +12,10 @@ import os
 import platform
 import signal
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     Future,
@@ -22,6 +23,7 @@ from concurrent.futures import (
     wait,
 )
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from multiprocessing.synchronize import Event
@@ -277,6 +279,19 @@ def _profile(
 _SHARED: dict[str, Any] = {}
 
 
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Start processes that ignore Ctrl-C from their first moment."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _begin_worker(data: str | StudyData, stop: Event) -> None:
     """Prepare a worker process: one thread, data in memory."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when
@@ -525,7 +540,8 @@ def _feed(
             if group is None:
                 break
             try:
-                job = pool.submit(_work, run.study, run.epochs, group)
+                with _deaf():
+                    job = pool.submit(_work, run.study, run.epochs, group)
             except BrokenProcessPool:
                 run.waiting.appendleft(group)
                 return True

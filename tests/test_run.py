@@ -306,12 +306,14 @@ def test_a_network_that_diverges_is_recorded_and_harms_nobody(
             study, "small", store, data=DATA, workers=1, progress=False
         )
         records = store.records()
-    assert report.trained == 8 + 0 * len(whole)
+    assert report.trained == len(records) == 16
     lost = [r for r in records if r.status == "diverged"]
     assert {r.condition["learning_rate"] for r in lost} == {1e36}
-    assert len(lost) == report.diverged == 4
+    # A network of dead units may stay finite even at that rate.
+    assert len(lost) == report.diverged >= 4
     sound = [r for r in records if r.condition["learning_rate"] == 1e-3]
-    assert len(sound) == 4
+    assert len(sound) == 8
+    assert {r.status for r in sound} == {"finished"}
     same = {
         (r.condition["hidden"], r.condition["coefficient"], r.seed): (
             r.measures["test_accuracy"]

@@ -9,6 +9,7 @@ __all__ = ['SIMULATED', 'PHYSIONET', 'EPILEPSY_CLASSES', 'EPILEPSY_SPLITS', 'EPI
 
 # %% ../../nbs/data/signals.ipynb #imports
 import gzip
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -371,6 +372,9 @@ _COLLECTED = {
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Return the arrays of an npz file that holds no objects."""
     try:
+        with zipfile.ZipFile(path) as members:
+            if bad := members.testzip():  # NumPy may stop before the sum
+                raise ValueError(f"{bad} does not have its checksum")
         with open(path, "rb") as file, np.load(file) as arrays:
             return {name: arrays[name] for name in arrays}
     except (
@@ -378,9 +382,12 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         EOFError,
         KeyError,
         NotImplementedError,
+        OSError,
         RuntimeError,
+        SyntaxError,
         TypeError,
         ValueError,
+        tokenize.TokenError,
         zipfile.BadZipFile,
         zlib.error,
     ) as error:

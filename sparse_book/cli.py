@@ -185,7 +185,10 @@ def _show_artefact(artefact: "Artefact", folder: str | None) -> int:
     names = [*axes, "theirs", "ours", "difference", "spread", "networks"]
     print("  ".join(f"{name:>11}" for name in names))
     for row in rows:
-        cells = [f"{value:g}" for value in row.condition.values()]
+        cells = [
+            value if isinstance(value, str) else f"{value:g}"
+            for value in row.condition.values()
+        ]
         cells += ["-" if row.theirs is None else f"{row.theirs:.3f}"]
         cells += [f"{row.ours:.3f}"]
         gap = row.difference

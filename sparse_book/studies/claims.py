@@ -8,7 +8,7 @@ __all__ = ['OUTCOMES', 'Verdict', 'verdict_of', 'Claim', 'Artefact', 'published_
 # %% ../../nbs/studies/claims.ipynb #imports
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from sparse_book.training.results import (
     MissingResultsError,
     Row,
     StudyResults,
+    _select,
     read_results,
     results_folder,
 )
@@ -118,8 +119,11 @@ class Artefact:
         statistic: over networks: "median" or "mean".
         factor: from our units to the source's, such as 100 for per cent.
         published: the published values' file and key, if there are any.
-        axes: from our names of axes to the columns that the published file
-            has them in.
+        axes: of the study, in which the figure's points differ; medians or
+            means are taken over all others.
+        place: from a published row to its values of these axes.
+        where: values that our networks must have.
+        value: column of the published value.
     """
 
     name: str
@@ -131,7 +135,10 @@ class Artefact:
     statistic: str = "median"
     factor: float = 1.0
     published: tuple[str, str] | None = None
-    axes: Mapping[str, str] | None = None
+    axes: tuple[str, ...] = ("hidden", "coefficient")
+    place: Callable[[Row], tuple[Any, ...]] | None = None
+    where: Mapping[str, Any] = field(default_factory=dict)
+    value: str = "y"
 
     def __post_init__(self) -> None:
         """Check the statistic."""
@@ -230,26 +237,34 @@ def compare(artefact: Artefact, results: StudyResults) -> list[Comparison]:
     Returns:
         One comparison for every condition of ours, in order.
     """
-    axes = [a for a in ("hidden", "coefficient") if a in results.rows[0]]
-    theirs: dict[tuple[Any, ...], float] = {}
+    axes = [axis for axis in artefact.axes if axis in results.rows[0]]
+    place_of = _place if artefact.place is None else artefact.place
+    theirs: dict[tuple[Any, ...], float | None] = {}
     if artefact.published is not None and results.scale != "quick":
         for row in published_values(*artefact.published):
-            theirs[_place(row)] = row["y"]
+            place = tuple(map(_rounded, place_of(row)))
+            theirs.setdefault(place, row[artefact.value])
     found = []
-    places = sorted({tuple(row[a] for a in axes) for row in results.rows})
-    for place in places:
+    ours = results.select(**artefact.where)
+    for place in sorted({tuple(row[a] for a in axes) for row in ours}):
         where = dict(zip(axes, place, strict=True))
-        values = artefact.of(results.select(**where))
+        values = artefact.of(_select(ours, where))
         values = values[np.isfinite(values)]
         if not len(values):
             continue
         middle, low, high = _summary(values, artefact.statistic)
-        value = theirs.get(tuple(round(float(p), 6) for p in place))
+        value = theirs.get(tuple(map(_rounded, place)))
         found.append(Comparison(where, value, middle, low, high, len(values)))
     return found
 
 
+def _rounded(value: Any) -> Any:
+    """Return numbers as floats that compare equal if they are the same."""
+    if isinstance(value, str) or value is None:
+        return value
+    return round(float(value), 7)
+
+
 def _place(row: Row) -> tuple[float, ...]:
-    """Return hidden units and λ of a published value."""
-    hidden = float(str(row["series"]).rpartition("=")[2])
-    return (hidden, round(float(row["x"]), 6))
+    """Return hidden units and λ of a value that the thesis published."""
+    return float(str(row["series"]).rpartition("=")[2]), float(row["x"])

@@ -190,7 +190,7 @@ def scale_note(results: StudyResults) -> str:
     devices = sorted({ensemble["device"] for ensemble in ensembles})
     hours = sum(ensemble["seconds"] for ensemble in ensembles) / 3600
     counts: dict[Any, int] = {}
-    axes = [name for name in rows[0] if name in ("hidden", "coefficient")]
+    axes = list(rows[0])[: list(rows[0]).index("seed")]
     for row in rows:
         place = tuple(row[axis] for axis in axes)
         counts[place] = counts.get(place, 0) + 1

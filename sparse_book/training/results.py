@@ -31,10 +31,9 @@ from sparse_book.training.store import (
     set_aside,
 )
 from sparse_book.training.study import (
+    NamedData,
     Study,
-    StudyData,
     Task,
-    load_study_data,
     tasks,
 )
 
@@ -378,7 +377,7 @@ def import_results(
     store: Store,
     folder: PathLike | None = None,
     *,
-    data: StudyData | None = None,
+    data: NamedData | None = None,
 ) -> int:
     """Put exported networks back into a store, so that a run goes on.
 
@@ -400,7 +399,7 @@ def import_results(
     """
     found = read_results(study.name, folder)
     name = str(found.provenance["data"])
-    loaded = load_study_data(name) if data is None else data
+    loaded = study.load(name) if data is None else data
     axes = [*study.shape, *study.vary]
     keys = {}
     for scale, chosen in study.scales.items():

@@ -37,10 +37,10 @@ from .ensemble import Ensemble, Tally, train_ensemble
 from .measure import measure_ensemble, unit_profile
 from .store import NetworkRecord, Store
 from sparse_book.training.study import (
+    NamedData,
     Study,
     StudyData,
     Task,
-    load_study_data,
     tasks,
 )
 
@@ -86,8 +86,10 @@ def _budget(device: torch.device) -> int:
     return CACHE_BYTES
 
 
-def _network_bytes(study: Study, task: Task, data: StudyData) -> int:
+def _network_bytes(study: Study, task: Task, data: Any) -> int:
     """Return the bytes that one network takes while it is trained."""
+    if study.method is not None:
+        return max(1, int(study.method.cost(study, task.condition, data)))
     network = study.build(task.condition, data)
     copies = 4  # parameters, gradients, two averages of the optimizer
     size = sum(p.numel() * p.element_size() for p in network.parameters())
@@ -97,7 +99,7 @@ def _network_bytes(study: Study, task: Task, data: StudyData) -> int:
 def plan_ensembles(
     study: Study,
     todo: Sequence[Task],
-    data: StudyData,
+    data: NamedData,
     *,
     budget: int,
 ) -> list[list[Task]]:
@@ -197,11 +199,14 @@ def _train(
     study: Study,
     epochs: int,
     group: Sequence[Task],
-    data: StudyData,
+    data: Any,
     device: torch.device,
     stop: Callable[[], bool],
 ) -> list[NetworkRecord]:
     """Train the networks of some tasks together, and measure them."""
+    if study.method is not None:
+        found = study.method.train(study, epochs, group, data, device, stop)
+        return list(found)
     ensemble, options = _ensemble_of(study, group, data, device)
     trace = _Trace(stop)
     rows = train_ensemble(
@@ -292,11 +297,11 @@ def _deaf() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _begin_worker(data: str | StudyData, stop: Event) -> None:
+def _begin_worker(study: Study, data: str | NamedData, stop: Event) -> None:
     """Prepare a worker process: one thread, data in memory."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when
     torch.set_num_threads(1)
-    whole = load_study_data(data) if isinstance(data, str) else data
+    whole = study.load(data) if isinstance(data, str) else data
     _SHARED.update(data=whole, stop=stop)
 
 
@@ -332,7 +337,7 @@ class RunReport:
 def _provenance(
     study: Study,
     scale: str,
-    data: StudyData,
+    data: NamedData,
     device: torch.device,
     seconds: float,
     threads: int,
@@ -396,7 +401,7 @@ class _Run:
         study: Study,
         scale: str,
         store: Store,
-        data: StudyData,
+        data: NamedData,
         device: torch.device,
         groups: list[Group],
         progress: bool,
@@ -503,14 +508,14 @@ def _run_here(run: _Run) -> None:
         run.advance(group)
 
 # %% ../../nbs/training/run.ipynb #run-workers
-def _run_workers(run: _Run, workers: int, data: str | StudyData) -> None:
+def _run_workers(run: _Run, workers: int, data: str | NamedData) -> None:
     """Train ensembles side by side, one thread each; write here."""
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     busy: dict[Future[tuple[list[NetworkRecord], float]], Group] = {}
     while True:
         with ProcessPoolExecutor(
-            workers, context, _begin_worker, (data, stop)
+            workers, context, _begin_worker, (run.study, data, stop)
         ) as pool:
             try:
                 broken = _feed(run, pool, workers, busy)
@@ -568,7 +573,7 @@ def run_study(
     scale: str,
     store: Store,
     *,
-    data: str | StudyData | None = None,
+    data: str | NamedData | None = None,
     device: str = "auto",
     workers: int | None = None,
     budget: int | None = None,
@@ -607,7 +612,7 @@ def run_study(
     chosen, place = study.scale(scale), choose_device(device)
     start = time.perf_counter()
     given = chosen.data if data is None else data
-    loaded = load_study_data(given) if isinstance(given, str) else given
+    loaded = study.load(given) if isinstance(given, str) else given
     todo = tasks(study, scale, loaded)
     done = store.finished(task.key for task in todo)
     left = [task for task in todo if task.key not in done]

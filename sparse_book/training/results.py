@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,8 +133,14 @@ def _select(rows: Sequence[Row], where: Mapping[str, Any]) -> list[Row]:
     ]
 
 # %% ../../nbs/training/results.ipynb #tables
-def _tables(records: Iterable[NetworkRecord]) -> dict[str, list[Row]]:
+def _tables(
+    study: Study, records: Sequence[NetworkRecord]
+) -> dict[str, list[Row]]:
     """Return the three tables of a study."""
+    chosen = study.method.chosen if study.method is not None else None
+    kept = {r.key for r in records if r.seed < KEPT_SEEDS}
+    if chosen is not None:
+        kept = set(chosen(records))
     tables: dict[str, list[Row]] = {"": [], "-history": [], "-vectors": []}
     order = sorted(records, key=lambda r: (*r.condition.values(), r.seed))
     for record in order:
@@ -145,7 +151,7 @@ def _tables(records: Iterable[NetworkRecord]) -> dict[str, list[Row]]:
             | {"ensemble": record.ensemble}
             | dict(record.measures)
         )
-        if record.seed >= KEPT_SEEDS:
+        if record.key not in kept:
             continue
         for epoch, numbers in enumerate(record.history, 1):
             tables["-history"].append(start | {"epoch": epoch} | dict(numbers))
@@ -258,7 +264,7 @@ def export_results(
             f"the store has no network of {study.name} on {wanted}; "
             f"run: sparse-book run {study.name} --scale small"
         )
-    tables = _tables(records)
+    tables = _tables(study, records)
     texts = {
         f"{study.name}{part}.csv": _csv_text(rows)
         for part, rows in tables.items()

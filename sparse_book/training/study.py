@@ -10,7 +10,7 @@ __all__ = ['SCALES', 'Condition', 'Scale', 'StudyData', 'split_data', 'load_stud
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -155,12 +155,16 @@ class Method:
             and in seeds only, data, device, and a function that tells
             whether to stop (then `KeyboardInterrupt` is raised), to one
             `sparse_book.training.store.NetworkRecord` for each task.
+        chosen: from all records of a study to the keys of those whose
+            history and vectors are worth exporting, if they are too many; by
+            default those of the first seeds.
     """
 
     name: str
     load: Callable[[str], NamedData]
     cost: Callable[..., int]
     train: Callable[..., Any]
+    chosen: Callable[[Sequence[Any]], Collection[str]] | None = None
 
 # %% ../../nbs/training/study.ipynb #study-class
 @dataclass(frozen=True)

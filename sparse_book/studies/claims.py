@@ -123,6 +123,8 @@ class Artefact:
             means are taken over all others.
         place: from a published row to its values of these axes.
         where: values that our networks must have.
+        select: from those of our rows to the ones that the figure shows,
+            such as the kernel size that validation has chosen.
         value: column of the published value.
     """
 
@@ -139,6 +141,7 @@ class Artefact:
     place: Callable[[Row], tuple[Any, ...]] | None = None
     where: Mapping[str, Any] = field(default_factory=dict)
     value: str = "y"
+    select: Callable[[Sequence[Row]], Sequence[Row]] | None = None
 
     def __post_init__(self) -> None:
         """Check the statistic."""
@@ -245,7 +248,9 @@ def compare(artefact: Artefact, results: StudyResults) -> list[Comparison]:
             place = tuple(map(_rounded, place_of(row)))
             theirs.setdefault(place, row[artefact.value])
     found = []
-    ours = results.select(**artefact.where)
+    ours: Sequence[Row] = results.select(**artefact.where)
+    if artefact.select is not None:
+        ours = artefact.select(ours)
     for place in sorted({tuple(row[a] for a in axes) for row in ours}):
         where = dict(zip(axes, place, strict=True))
         values = artefact.of(_select(ours, where))

@@ -9,7 +9,14 @@ __all__ = ['all_studies', 'all_artefacts', 'all_claims']
 from collections.abc import Iterable, Iterator
 from types import ModuleType
 
-from . import deep, fully_connected, one_layer, sigmoid
+from sparse_book.studies import (
+    deep,
+    fully_connected,
+    one_layer,
+    sigmoid,
+    signals_swept,
+    sparse_signals,
+)
 from .claims import Artefact, Claim
 from ..training.study import Study
 
@@ -19,6 +26,8 @@ _MODULES: tuple[ModuleType, ...] = (
     one_layer,
     sigmoid,
     deep,
+    sparse_signals,
+    signals_swept,
 )
 
 

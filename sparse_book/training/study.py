@@ -224,7 +224,8 @@ class Study:
         """Check names and counts."""
         for name in self.scales:
             check_choice("scale", name, SCALES)
-        optimizer_settings(self.optimizer, self.settings)
+        if self.method is None:
+            optimizer_settings(self.optimizer, self.settings)
         axes = ("coefficient", *OPTIMIZERS[self.optimizer].defaults)
         for name in self.vary if self.method is None else ():
             check_choice("axis of vary", name, axes)

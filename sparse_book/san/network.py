@@ -8,7 +8,7 @@ __all__ = ['SanParts', 'SparselyActivatedNetwork', 'SanMeasures', 'measure_netwo
 # %% ../../nbs/san/network.ipynb #imports
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -82,12 +82,11 @@ def _compiled() -> tuple[Callable[..., None], Callable[..., None]]:
     fast = []
     for function, loose in ((_correlate_rows, False), (_slope_rows, True)):
         twin = FunctionType(function.__code__, globals(), function.__name__)
-        options = {"nogil": True, "fastmath": loose}
+        build = partial(numba.njit, nogil=True, fastmath=loose)
         try:  # on disk, if there is a file beside which to keep it
-            disk = "__file__" in globals()
-            fast.append(numba.njit(cache=disk, **options)(twin))
+            fast.append(build(cache="__file__" in globals())(twin))
         except RuntimeError:
-            fast.append(numba.njit(**options)(twin))
+            fast.append(build()(twin))
     return fast[0], fast[1]
 
 # %% ../../nbs/san/network.ipynb #correlate-shifts
@@ -154,7 +153,7 @@ def _correlate(maps: Tensor, kernels: Tensor, before: Sequence[int]) -> Tensor:
     if len(size) == 1:
         return found
     found = pad(found, (0, padded - size[-1]))
-    return found.unflatten(3, (rows, padded))[..., : size[-1]]
+    return found.view(*found.shape[:3], rows, padded)[..., : size[-1]]
 
 # %% ../../nbs/san/network.ipynb #slope
 def _slope(

@@ -7,6 +7,7 @@ __all__ = ['FIGURE_3_10', 'FIGURE_3_11', 'FIGURE_3_12', 'FIGURE_3_13', 'FIRST_SP
            'NO_GAIN', 'NEGATIVE_BIASES']
 
 # %% ../../nbs/studies/deep.ipynb #imports
+#| code-fold: true
 import numpy as np
 
 from sparse_book.studies.claims import (
@@ -24,6 +25,7 @@ from sparse_book.studies.one_layer import (
 from ..training.results import StudyResults
 
 # %% ../../nbs/studies/deep.ipynb #artefacts
+#| code-fold: true
 _FILE = "thesis_sparse_nets.csv"
 _PAGE = "nbs/studies/deep"
 _SOURCE = "askeydoran2021sparse"
@@ -65,6 +67,7 @@ FIGURE_3_12 = _accuracy("3.12", 3, "three")
 FIGURE_3_13 = _layers("3.13", 3, "three")
 
 # %% ../../nbs/studies/deep.ipynb #claims
+#| code-fold: true
 def _first_sparser(results: StudyResults) -> tuple[list[bool], str]:
     """Compare the first two layers where networks still work."""
     parts, ratios = [], []
@@ -129,6 +132,7 @@ FIRST_SPARSER_THREE = Claim(
 )
 
 # %% ../../nbs/studies/deep.ipynb #claims-depth
+#| code-fold: true
 def _deeper(
     one: StudyResults, two: StudyResults, three: StudyResults
 ) -> Verdict:
@@ -190,6 +194,7 @@ NO_GAIN = Claim(
 )
 
 # %% ../../nbs/studies/deep.ipynb #claims-thresholds
+#| code-fold: true
 def _thresholds(results: StudyResults) -> Verdict:
     kept: dict[bool, list[float]] = {}
     tried = 0

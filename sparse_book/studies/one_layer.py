@@ -9,6 +9,7 @@ __all__ = ['FIGURE_3_1', 'FIGURE_3_2', 'FIGURE_3_5', 'TABLE_3_1', 'FIGURE_3_7', 
            'critical_price', 'weight_moments']
 
 # %% ../../nbs/studies/one_layer.ipynb #imports
+#| code-fold: true
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -23,6 +24,7 @@ from sparse_book.studies.claims import (
 from ..training.results import Row, StudyResults
 
 # %% ../../nbs/studies/one_layer.ipynb #artefacts
+#| code-fold: true
 _FILE = "thesis_sparse_nets.csv"
 _PAGE = "nbs/studies/one_layer"
 _SOURCE = "askeydoran2021sparse"
@@ -64,6 +66,7 @@ FIGURE_3_2 = Artefact(
 )
 
 # %% ../../nbs/studies/one_layer.ipynb #artefacts-activity
+#| code-fold: true
 FIGURE_3_5 = Artefact(
     "thesis-figure-3.5",
     "Mean ℓ1 activity per image, one hidden layer of ReLU units",
@@ -97,6 +100,7 @@ FIGURE_3_7 = Artefact(
 )
 
 # %% ../../nbs/studies/one_layer.ipynb #helpers
+#| code-fold: true
 def _mean(
     results: StudyResults, name: str, hidden: int, price: float
 ) -> float:
@@ -124,6 +128,7 @@ def _listed(values: Sequence[float], form: str = "{:.1f}") -> str:
     return ", ".join(form.format(value) for value in values)
 
 # %% ../../nbs/studies/one_layer.ipynb #claims-active
+#| code-fold: true
 def _few_active(results: StudyResults) -> Verdict:
     sizes = results.axis("hidden")
     counts = [_mean(results, "active_units_1", h, 0.008) for h in sizes]
@@ -168,6 +173,7 @@ INACTIVE_SHARE = Claim(
 )
 
 # %% ../../nbs/studies/one_layer.ipynb #claims-collapse
+#| code-fold: true
 def _collapse(results: StudyResults) -> Verdict:
     fallen = [r for r in results.rows if r["test_accuracy"] == 0.1135]
     if not fallen:
@@ -215,6 +221,7 @@ ALIKE = Claim(
 )
 
 # %% ../../nbs/studies/one_layer.ipynb #claims-four-to-five
+#| code-fold: true
 def _four_or_five(results: StudyResults) -> Verdict:
     prices = results.axis("coefficient")
     counts = [_mean(results, "active_units_1", 64, p) for p in prices]
@@ -243,6 +250,7 @@ FOUR_OR_FIVE = Claim(
 )
 
 # %% ../../nbs/studies/one_layer.ipynb #claims-digits
+#| code-fold: true
 def _units_per_digit(results: StudyResults) -> Verdict:
     parts, texts = [], []
     for price, low, high in [(0.0, 60, 62), (0.04, 13, 16)]:
@@ -311,6 +319,7 @@ def activity_course(
     return steps, np.mean(table, axis=0)
 
 # %% ../../nbs/studies/one_layer.ipynb #claims-sensitive
+#| code-fold: true
 def critical_price(results: StudyResults, hidden: int) -> float:
     """Return the least price that costs ten points of median accuracy.
 
@@ -377,6 +386,7 @@ OVERSHOOT = Claim(
 )
 
 # %% ../../nbs/studies/one_layer.ipynb #claims-per-node
+#| code-fold: true
 PER_NODE_ACCURACY = Artefact(
     "thesis-equation-3.1",
     "Test accuracy when the penalty is divided by the number of units",
@@ -409,6 +419,7 @@ PER_NODE = Claim(
 )
 
 # %% ../../nbs/studies/one_layer.ipynb #claims-best
+#| code-fold: true
 BEST_PRICES = {8: 0.032, 32: 0.032, 64: 0.024, 128: 0.016, 256: 0.008}
 
 
@@ -439,6 +450,7 @@ BEST_PRICE = Claim(
 )
 
 # %% ../../nbs/studies/one_layer.ipynb #claims-weights
+#| code-fold: true
 def weight_moments(results: StudyResults, price: float) -> tuple[float, float]:
     """Return mean and skewness of the weights of a profiled network.
 

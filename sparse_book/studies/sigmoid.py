@@ -6,6 +6,7 @@
 __all__ = ['FIGURE_3_8', 'FIGURE_3_9', 'NEVER_INACTIVE', 'GENTLE', 'GINI_GROWS']
 
 # %% ../../nbs/studies/sigmoid.ipynb #imports
+#| code-fold: true
 import numpy as np
 
 from sparse_book.studies.claims import (
@@ -18,6 +19,7 @@ from .one_layer import _listed, _mean, _medians
 from ..training.results import StudyResults
 
 # %% ../../nbs/studies/sigmoid.ipynb #artefacts
+#| code-fold: true
 _PAGE = "nbs/studies/sigmoid"
 _SOURCE = "askeydoran2021sparse"
 FIGURE_3_8 = Artefact(
@@ -40,6 +42,7 @@ FIGURE_3_9 = Artefact(
 )
 
 # %% ../../nbs/studies/sigmoid.ipynb #claims
+#| code-fold: true
 def _never_inactive(results: StudyResults) -> Verdict:
     inactive = max(r["hidden"] - r["active_units_1"] for r in results.rows)
     dead = max(row["dead_units_1"] for row in results.rows)
@@ -80,6 +83,7 @@ def _gini_grows(results: StudyResults) -> Verdict:
     )
 
 # %% ../../nbs/studies/sigmoid.ipynb #claims-declared
+#| code-fold: true
 NEVER_INACTIVE = Claim(
     "thesis-sigmoid-never-inactive",
     "Sigmoid units are never inactive, whatever λ",

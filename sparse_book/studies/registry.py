@@ -13,6 +13,7 @@ from sparse_book.studies import (
     deep,
     fully_connected,
     one_layer,
+    reconstructions,
     sigmoid,
     signals_swept,
     sparse_signals,
@@ -28,6 +29,7 @@ _MODULES: tuple[ModuleType, ...] = (
     deep,
     sparse_signals,
     signals_swept,
+    reconstructions,
 )
 
 

@@ -146,7 +146,7 @@ def verdicts(
             found.append((claim, Verdict("not run", str(error))))
             continue
         if any(part.scale == "quick" for part in parts):
-            why = "Only a quick run on embedded digits is at hand."
+            why = "Only a quick run on embedded data is at hand."
             found.append((claim, Verdict("not run", why)))
             continue
         found.append((claim, claim.check(*parts)))

@@ -329,7 +329,9 @@ STUDIES = tuple(
 BASELINES_V1 = {"uci-epilepsy": 90.54, "mnist": 91.53}
 
 
-def published_cells(study: Study) -> dict[tuple[str, int], tuple[float, float]]:
+def published_cells(
+    study: Study,
+) -> dict[tuple[str, int], tuple[float, float]]:
     """Return φ̄ and points of accuracy that a table prints.
 
     Args:

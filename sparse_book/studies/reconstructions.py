@@ -21,11 +21,9 @@ from ..checks import check_choice
 from ..data.images import ImageSet
 from ..data.load import load
 from sparse_book.data.signals import (
-    EPILEPSY_RANGE,
     Recording,
     SignalSet,
     cut_slices,
-    scale_range,
 )
 from sparse_book.san.classification import (
     ClassifierResult,
@@ -122,7 +120,7 @@ def load_labelled_signals(name: str) -> LabelledData:
 
     Returns:
         Signals in three parts; those of "uci-epilepsy" in the order of the
-        file, mapped from the range of all onto [-1, 1].
+        file, which `load` has mapped from the range of all onto [-1, 1].
 
     Raises:
         ValueError: another name.
@@ -136,8 +134,7 @@ def load_labelled_signals(name: str) -> LabelledData:
     for split in ("train", "validation", "test"):
         part = load("uci-epilepsy", split=split)
         assert isinstance(part, SignalSet)
-        scaled = scale_range(part.signals, *EPILEPSY_RANGE)
-        parts.append((scaled, part.labels))
+        parts.append((part.signals, part.labels))
         sums.append(part.checksum)
     classes = len(part.classes)
     return LabelledData(name, _digest(name, sums), Labelled(*parts), classes)

@@ -441,7 +441,11 @@ def _noise(results: StudyResults) -> Verdict:
         f"{TITLES[n]} {min(v):.2f} to {max(v):.2f}" for n, v in spans.items()
     ]
     return verdict_of(
-        [r < 1.5 * k for n in names[:2] for r, k in zip(spans[n], levels, strict=True)],
+        [
+            r < 1.5 * k
+            for n in names[:2]
+            for r, k in zip(spans[n], levels, strict=True)
+        ],
         f"largest correlation of kernels of {size} samples with the mean "
         f"beat of three electrocardiograms: {', '.join(texts)}; one in "
         f"twenty kernels of noise reaches {min(levels):.2f} to "

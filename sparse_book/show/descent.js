@@ -245,9 +245,9 @@ function render({ model, el }) {
   const hint = html(left, "p", { class: "sb-hint" }, "Drag the start, or move it with the arrow keys (Shift: further).");
 
   const list = html(html(side, "div", { class: "sb-table" }), "table");
-  html(list, "caption", {}, "Rules");
+  html(list, "caption", {}, "Height above the minimum, and length of the way");
   const line = html(html(list, "thead"), "tr");
-  for (const text of ["shown", "above the minimum", "way"]) html(line, "th", { scope: "col" }, text);
+  for (const text of ["rule", "height", "way"]) html(line, "th", { scope: "col" }, text);
   const body = html(list, "tbody");
   const lines = Object.fromEntries(Object.entries(RULES).map(([name, { label }], k) => {
     const row = html(body, "tr", { "data-rule": name });

@@ -380,7 +380,7 @@ def test_names_that_are_unknown_list_those_that_are_not(
             with pytest.raises(ValueError, match=match):
                 run_study(tiny_study(), scale, store, **options)
     with pytest.raises(ValueError, match="'sgd', 'adam'"):
-        tiny_study(optimizer="rmsprop")
+        tiny_study(optimizer="newton")
     with pytest.raises(ValueError, match="'learning_rate'"):
         tiny_study(settings={"lr": 0.1})
     with pytest.raises(ValueError, match="'coefficient'"):

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparse_book.san import network as page
+from sparse_book.san.competition import competing_extrema
 from sparse_book.san.extrema import SPARSE_ACTIVATIONS, sparse_activation
 from sparse_book.san.network import (
     SparselyActivatedNetwork,
@@ -22,7 +23,10 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 def torch_parts(
-    signals: Tensor, kernels: Tensor, activation: nn.Module
+    signals: Tensor,
+    kernels: Tensor,
+    activation: nn.Module,
+    tied: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return s, α and x̂ of one network, by torch's own convolution."""
     dimensions, side = kernels.ndim - 1, kernels.shape[-1]
@@ -30,13 +34,21 @@ def torch_parts(
     convolve = F.conv1d if dimensions == 1 else F.conv2d
     found = convolve(F.pad(signals, sizes), kernels[:, None])
     active = activation(found)
+    if tied:
+        turn = F.conv_transpose1d if dimensions == 1 else F.conv_transpose2d
+        whole = turn(active, kernels[:, None])
+        low = (side - 1) // 2
+        for axis, length in enumerate(signals.shape[2:], 2):
+            whole = whole.narrow(axis, low, length)
+        return found, active, whole
     return found, active, convolve(F.pad(active, sizes), kernels[None])
 
 
 @pytest.mark.parametrize(("size", "side", "count"), SHAPES)
+@pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("name", SPARSE_ACTIVATIONS)
 def test_network_is_what_torch_computes(
-    size: tuple[int, ...], side: int, count: int, name: str
+    size: tuple[int, ...], side: int, count: int, name: str, tied: bool
 ) -> None:
     x = draw(5, 1, *size)
     network = SparselyActivatedNetwork(
@@ -44,10 +56,11 @@ def test_network_is_what_torch_computes(
         count,
         activation=name,
         dimensions=len(size),
+        tied=tied,
         generator=torch.Generator().manual_seed(1),
     ).double()
     found, active, total = torch_parts(
-        x, network.weight, sparse_activation(name, side, 2)
+        x, network.weight, sparse_activation(name, side, 2), tied
     )
     parts = network.parts(x)
     torch.testing.assert_close(parts.similarities, found)
@@ -59,18 +72,20 @@ def test_network_is_what_torch_computes(
 
 
 @pytest.mark.parametrize(("size", "side", "count"), SHAPES)
+@pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("name", ["identity", "extrema", "max_pool_indices"])
 def test_gradients_are_those_of_autograd(
-    size: tuple[int, ...], side: int, count: int, name: str
+    size: tuple[int, ...], side: int, count: int, name: str, tied: bool
 ) -> None:
     x = draw(5, 1, *size).requires_grad_()
     network = SparselyActivatedNetwork(
-        side, count, activation=name, dimensions=len(size)
+        side, count, activation=name, dimensions=len(size), tied=tied
     ).double()
     (network(x) - x).abs().mean().backward()
     y = x.detach().clone().requires_grad_()
     kernels = network.weight.detach().clone().requires_grad_()
-    _, _, total = torch_parts(y, kernels, sparse_activation(name, side, 2))
+    activation = sparse_activation(name, side, 2)
+    _, _, total = torch_parts(y, kernels, activation, tied)
     (total - y).abs().mean().backward()
     torch.testing.assert_close(network.weight.grad, kernels.grad)
     torch.testing.assert_close(x.grad, y.grad)
@@ -195,6 +210,57 @@ def test_training_is_the_algorithm_by_torch() -> None:
     torch.testing.assert_close(done.kernels[0], kept[best])
 
 
+class Competing(nn.Module):
+    """Competing extrema for kernels of side 7, a module."""
+
+    distance = 5
+
+    def forward(self, similarities: Tensor) -> Tensor:
+        """Choose a kernel size that gives the distance."""
+        return competing_extrema(similarities, self.distance)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_options_are_what_torch_computes(tied: bool) -> None:
+    x, v = draw(1, 4, 1, 60), draw(1, 2, 1, 60, seed=1)
+    options = {"compete": True, "tied": tied}
+    done = train_networks(
+        x,
+        v,
+        [4],
+        kernel_size=7,
+        kernels=2,
+        epochs=3,
+        batch=4,
+        first_distance=1,
+        **options,
+    )
+    generator = torch.Generator().manual_seed(4)
+    kernels = 0.1 * torch.randn(2, 7, generator=generator)
+    kernels = kernels.double().requires_grad_()
+    optimizer = torch.optim.Adam([kernels], 0.01)
+    activation = Competing()
+    for distance in (1, 3, 5):
+        activation.distance = distance
+        optimizer.zero_grad()
+        total = torch_parts(x[0], kernels, activation, tied)[2]
+        (total - x[0]).abs().mean().backward()
+        optimizer.step()
+    last = done.last_kernels[0]
+    torch.testing.assert_close(last, kernels.detach())
+    _, active, total = torch_parts(v[0], last, activation, tied)
+    cost = (14 + 2 * (active != 0).sum((1, 2))) / 60
+    loss = (total - v[0]).abs().sum((1, 2)) / v[0].abs().sum((1, 2))
+    phi = float(torch.hypot(cost, loss).mean())
+    assert float(done.phi[0, -1]) == pytest.approx(phi)
+    seen = measure_networks(done.last_kernels, v, **options)
+    assert float(seen.mean_phi()) == pytest.approx(phi)
+    network = SparselyActivatedNetwork(7, 2, **options).double()
+    with torch.no_grad():
+        network.weight.copy_(last)
+    torch.testing.assert_close(network(v[0]), total)
+
+
 def test_measures_follow_their_definitions() -> None:
     kernels, x = draw(2, 3, 4, 4), draw(2, 5, 1, 12, 13, seed=1)
     seen = measure_networks(kernels, x, activation="extrema_pool_indices")
@@ -231,6 +297,9 @@ def test_measures_follow_their_definitions() -> None:
         ({"version": 3}, "version must be in 1…2"),
         ({"counting": "all"}, "counting must be one of"),
         ({"border_tolerance": -1}, "border_tolerance must be at least 0"),
+        ({"first_distance": 0}, "first must be at least 1"),
+        ({"seeds": [0, -1]}, "seeds must be at least 0"),
+        ({"activation": "relu", "compete": True}, "compete=True needs"),
         ({"seeds": [1]}, "signals must have shape"),
         ({"signals": draw(2, 3, 50)}, "signals must have shape"),
         ({"signals": draw(2, 3, 2, 50)}, "signals must have shape"),

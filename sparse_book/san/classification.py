@@ -19,7 +19,6 @@ from sparse_book.checks import (
     check_floating,
     check_number,
 )
-from .extrema import SPARSE_ACTIVATIONS
 from sparse_book.san.kernel_sizes import (
     SanCondition,
     _groups,
@@ -28,7 +27,7 @@ from sparse_book.san.kernel_sizes import (
 from sparse_book.san.network import (
     _activate,
     _checked_stack,
-    _distance,
+    _plan,
     _similarities,
     _stamp,
 )
@@ -41,11 +40,13 @@ def reconstruct(
     *,
     activation: str = "extrema",
     border_tolerance: int = 2,
+    compete: bool = False,
+    tied: bool = False,
     chunk: int = 1000,
 ) -> Tensor:
     """Return what one trained network makes of signals.
 
-    Equation eq-san-sum of the page "A network with one pattern".
+    Equation eq-san-sum of the page "Seek and stamp".
 
     Args:
         signals: shape (count, 1, length) or (count, 1, height, width),
@@ -53,6 +54,8 @@ def reconstruct(
         kernels: shape (kernels, m) or (kernels, m, m), of the same dtype.
         activation: one of `SPARSE_ACTIVATIONS`.
         border_tolerance: of "extrema", at least 0.
+        compete: as in `SparselyActivatedNetwork`.
+        tied: as in `SparselyActivatedNetwork`.
         chunk: signals that are worked on at a time, at least 1.
 
     Returns:
@@ -63,17 +66,16 @@ def reconstruct(
         ValueError: shapes that do not go together, entries that are not
             finite, an unknown activation.
     """
-    check_choice("activation", activation, SPARSE_ACTIVATIONS)
     check_count("chunk", chunk, 1)
     check_floating("signals", signals)
     side = check_floating("kernels", kernels).shape[-1]
+    plan = _plan(activation, side, border_tolerance, compete, tied)
     _checked_stack("signals", signals[None], kernels.ndim - 1, side, 1)
-    distance = _distance(activation, side, border_tolerance)
     parts = []
     for x in torch.split(signals, chunk):
         found = _similarities(x[None], kernels[None])
-        active = _activate(found, activation, side, distance)
-        parts.append(_stamp(active, kernels[None])[0])
+        active = _activate(found, plan)
+        parts.append(_stamp(active, kernels[None], tied)[0])
     return torch.cat(parts)
 
 # %% ../../nbs/san/classification.ipynb #classifiers
@@ -249,6 +251,8 @@ def _reconstructed(
                 kernels,
                 activation=condition.activation,
                 border_tolerance=condition.border_tolerance,
+                compete=condition.compete,
+                tied=condition.tied,
             ),
             labels.to(kernels.device),
         )

@@ -17,9 +17,8 @@ from sparse_book.san.network import (
     SanMeasures,
     TrainedNetworks,
     _checked_stack,
-    _distance,
     _judge,
-    _Plan,
+    _plan,
     train_networks,
 )
 
@@ -37,6 +36,9 @@ class SanCondition(NamedTuple):
         border_tolerance: of "extrema".
         epochs: how often all signals are shown.
         batch: signals per step.
+        compete: as in `SparselyActivatedNetwork`.
+        tied: as in `SparselyActivatedNetwork`.
+        first_distance: as in `train_networks`.
     """
 
     data: str
@@ -48,9 +50,12 @@ class SanCondition(NamedTuple):
     border_tolerance: int = 3
     epochs: int = 30
     batch: int = 2
+    compete: bool = False
+    tied: bool = False
+    first_distance: int | None = None
 
 # %% ../../nbs/san/kernel_sizes.ipynb #protocols
-SAN_PROTOCOLS: Mapping[tuple[str, int], Mapping[str, int]] = {
+SAN_PROTOCOLS: Mapping[tuple[str, int], Mapping[str, Any]] = {
     ("physionet", 2): {"epochs": 30, "batch": 2, "border_tolerance": 3},
     ("physionet", 1): {"epochs": 20, "batch": 2, "border_tolerance": 0},
     ("uci-epilepsy", 2): {"epochs": 5, "batch": 64, "border_tolerance": 2},
@@ -88,14 +93,10 @@ def san_condition(
     names = sorted({name for name, _ in SAN_PROTOCOLS})
     check_choice("protocol", protocol, names)
     check_count("version", version, 1, 2)
-    return SanCondition(
-        data,
-        kernel_size,
-        activation,
-        version,
-        seed,
-        kernels=1 if protocol == "physionet" else 2,
-        **SAN_PROTOCOLS[protocol, version],
+    settings = SAN_PROTOCOLS[protocol, version]
+    one = SanCondition(data, kernel_size, activation, version, seed)
+    return one._replace(
+        kernels=1 if protocol == "physionet" else 2, **settings
     )
 
 # %% ../../nbs/san/kernel_sizes.ipynb #rows
@@ -158,22 +159,29 @@ def _train_one_group(
         _stacked([data[c.data][k] for c in conditions], device)
         for k in range(3)
     )
-    side = one.kernel_size
-    _checked_stack("data", test, train.ndim - 3, side, len(conditions))
+    plan = _plan(
+        one.activation,
+        one.kernel_size,
+        one.border_tolerance,
+        one.compete,
+        one.tied,
+    )
     done = train_networks(
         train,
         validation,
         [c.seed for c in conditions],
-        kernel_size=side,
+        kernel_size=one.kernel_size,
         kernels=one.kernels,
         activation=one.activation,
         border_tolerance=one.border_tolerance,
+        compete=one.compete,
+        tied=one.tied,
+        first_distance=one.first_distance,
         epochs=one.epochs,
         batch=one.batch,
         version=one.version,
     )
-    distance = _distance(one.activation, side, one.border_tolerance)
-    plan = _Plan(one.activation, side, distance)
+    _checked_stack("data", test, train.ndim - 3, plan.side, len(conditions))
     chosen = _judge(done.kernels, test, plan)
     last = _judge(done.last_kernels, test, plan)
     return done, _rows(conditions, done, chosen, last)
@@ -211,7 +219,8 @@ def train_signals_group(
 ) -> list[dict[str, Any]]:
     """Train the networks of a study; together what can be together.
 
-    alg-san-training of the page "A network with one pattern". Conditions
+    alg-san-training of the page "Seek and
+    stamp". Conditions
     that differ in nothing but data and seed are trained in one stack. A
     network's numbers do not depend on what it is trained with.
 

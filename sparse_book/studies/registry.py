@@ -17,6 +17,7 @@ from sparse_book.studies import (
     sigmoid,
     signals_swept,
     sparse_signals,
+    variants,
 )
 from .claims import Artefact, Claim
 from ..training.study import Study
@@ -30,6 +31,7 @@ _MODULES: tuple[ModuleType, ...] = (
     sparse_signals,
     signals_swept,
     reconstructions,
+    variants,
 )
 
 

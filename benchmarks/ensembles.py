@@ -150,7 +150,7 @@ class Listing:
 
     def seconds(self, data: StudyData, steps: int) -> float:
         """Seconds per training step, with its share of the validation."""
-        found = []
+        found: list[float] = []
         for part in (data.train, data.validation):
             self.model.train(part is data.train)
             source = DataLoader(one_by_one(*part), BATCH, shuffle=True)
@@ -158,7 +158,8 @@ class Listing:
                 source, min(steps, len(source) * 4 // 5), self.step
             )
             found.append(seconds * len(source))
-        return sum(found) / -(-len(data.train[0]) // BATCH)
+        total: float = sum(found)
+        return total / -(-len(data.train[0]) // BATCH)
 
 
 def loop(way: str, hidden: int, data: StudyData, steps: int) -> float:

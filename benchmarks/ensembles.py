@@ -5,12 +5,21 @@ Askey-Doran (2021): batches of 100, Adam, a penalty on activity. A few dozen
 steps of each way are timed, after a warm-up, and scaled to an epoch; the
 fastest round counts. Four ways:
 
-- "loader": the thesis's own, one network after the other, a DataLoader that
-  turns image after image into a tensor, hooks, torch.optim.Adam;
-- "tensors": the same loop on tensors that lie in memory;
+- "loader": the thesis's own, as its appendix C lists it, one network after
+  the other: a DataLoader that turns image after image into a tensor, a hook,
+  the norm of what it caught, torch.optim.Adam, the loss fetched and right
+  answers counted in every step; and after every epoch the same pass, without
+  gradients, through the validation images, which counts as a part of it
+  (`validation_steps` in the file). The listing does not say how many workers
+  load images; here it is the DataLoader's default, none;
+- "tensors": a training loop on tensors that lie in memory, with hook and
+  penalty, and nothing else;
 - "fused": that with Adam's fused kernel;
 - "ensemble": ours, as `sparse_book.training.run` runs it: ensembles planned
   to the size of the cache, one process of one thread for each core.
+
+Ensembles, like the loops on tensors, train and do not look at validation
+images after every epoch: the book's studies do that once, at the end.
 
 The loops are timed in one process with one thread and with two, and in two
 processes at once. Ratios compare with the loop's better number of threads,
@@ -28,7 +37,7 @@ import datetime
 import multiprocessing
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib.metadata import version
 from itertools import islice
@@ -55,7 +64,7 @@ CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 CHOSEN = ["wall"]
 STEPS = {"loader": 12, "tensors": 200, "fused": 200}
 TITLES = {
-    "loader": "loop, images one by one",
+    "loader": "the thesis's listing",
     "tensors": "loop, tensors",
     "fused": "loop, tensors, fused Adam",
     "ensemble": "ensemble",
@@ -87,10 +96,8 @@ def one_by_one(x: Tensor, t: Tensor) -> ImageByImage:
     return ImageByImage(x, t)
 
 
-def batches(way: str, x: Tensor, t: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches in random order, without end but for the loader."""
-    if way == "loader":
-        yield from DataLoader(one_by_one(x, t), BATCH, shuffle=True)
+def batches(x: Tensor, t: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of tensors in random order, without end."""
     while True:
         order = torch.randperm(len(x))
         for start in range(0, len(x) - BATCH + 1, BATCH):
@@ -98,26 +105,84 @@ def batches(way: str, x: Tensor, t: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
             yield x[index], t[index]
 
 
+def timed(
+    source: Iterable[Any], steps: int, step: Callable[[Tensor, Tensor], None]
+) -> float:
+    """Seconds per step, after a quarter as many that do not count."""
+    start, warm = 0.0, steps // 4
+    for number, batch in enumerate(islice(source, steps + warm)):
+        if number == warm:
+            start = CLOCKS[CHOSEN[0]]()
+        step(*batch)
+    return (CLOCKS[CHOSEN[0]]() - start) / steps
+
+
+class Listing:
+    """The thesis's training function: what it does with every batch."""
+
+    def __init__(self, model: FullyConnected) -> None:
+        self.model, self.seen = model, list[Tensor]()
+        model.hidden[0].register_forward_hook(
+            lambda *all: self.seen.append(all[2].squeeze())
+        )
+        self.descent = torch.optim.Adam(model.parameters())
+        self.activity: list[Tensor] = []
+        self.loss, self.correct = 0.0, torch.zeros(())
+
+    def step(self, images: Tensor, labels: Tensor) -> None:
+        """One batch of the phase that the model is in."""
+        training = self.model.training
+        self.descent.zero_grad()
+        with torch.set_grad_enabled(training):
+            outputs = self.model(images)
+            loss = F.cross_entropy(outputs, labels)
+            activity = torch.zeros(())
+            for part in self.seen:
+                activity = activity + torch.linalg.norm(part.flatten(), 1)
+            loss = loss + COEFFICIENT / BATCH * activity
+        if training:
+            self.activity.append(activity.detach() / BATCH)
+            loss.backward()
+            self.descent.step()
+        self.seen.clear()
+        self.loss += loss.item()
+        self.correct = self.correct + (outputs.max(1)[1] == labels).sum()
+
+    def seconds(self, data: StudyData, steps: int) -> float:
+        """Seconds per training step, with its share of the validation."""
+        found: list[float] = []
+        for part in (data.train, data.validation):
+            self.model.train(part is data.train)
+            source = DataLoader(one_by_one(*part), BATCH, shuffle=True)
+            seconds = timed(
+                source, min(steps, len(source) * 4 // 5), self.step
+            )
+            found.append(seconds * len(source))
+        total: float = sum(found)
+        return total / -(-len(data.train[0]) // BATCH)
+
+
 def loop(way: str, hidden: int, data: StudyData, steps: int) -> float:
     """Seconds per step of one network in an ordinary training loop."""
     x, t = data.train
     model = FullyConnected((x[0].numel(), hidden, data.classes))
+    if way == "loader":
+        return Listing(model).seconds(data, steps)
     seen: list[Tensor] = []
     model.hidden[0].register_forward_hook(lambda *all: seen.append(all[2]))
     descent = torch.optim.Adam(
         model.parameters(), fused=True if way == "fused" else None
     )
-    start, source, warm = 0.0, batches(way, x, t), steps // 4
-    for step, (images, labels) in enumerate(islice(source, steps + warm)):
-        if step == warm:
-            start = CLOCKS[CHOSEN[0]]()
+
+    def step(images: Tensor, labels: Tensor) -> None:
         seen.clear()
         descent.zero_grad()
         loss = F.cross_entropy(model(images), labels)
         loss = loss + COEFFICIENT / len(images) * seen[0].abs().sum()
         loss.backward()
         descent.step()
-    return (CLOCKS[CHOSEN[0]]() - start) / steps
+
+    return timed(batches(x, t), steps, step)
 
 
 class _Enough(Exception):
@@ -238,7 +303,9 @@ def rows_of(
     about: dict[str, Any],
 ) -> list[dict[str, Any]]:
     """Rows for the file: seconds per network and epoch of every way."""
-    steps = -(-len(data.train[0]) // BATCH)
+    steps, held = (
+        -(-len(part[0]) // BATCH) for part in (data.train, data.validation)
+    )
     return [
         {
             "way": way,
@@ -247,6 +314,7 @@ def rows_of(
             "threads": threads,
             "seconds": f"{seconds * steps:.6g}",
             "steps_an_epoch": steps,
+            "validation_steps": held if way == "loader" else 0,
             "timed_steps": STEPS.get(way, ""),
             **about,
         }
@@ -322,6 +390,7 @@ def main() -> None:
     }
     ensemble(8, data, 0.05)  # compile
     one_by_one(*data.train)
+    one_by_one(*data.validation)
     written, shown, hours = [], [], dict.fromkeys((*WAYS, "ensemble"), 0.0)
     for hidden in options.hidden:
         size, _, count = ensemble(hidden, data, options.work)

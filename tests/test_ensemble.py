@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -12,15 +15,19 @@ from hypothesis import strategies as st
 from optimizers_for_tests import peer_of
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from sparse_book.networks.fully_connected import FullyConnected
 from sparse_book.networks.record import record
+from sparse_book.training import ensemble as ensemble_module
 from sparse_book.training.activity_penalty import activity_penalty
 from sparse_book.training.ensemble import (
     Ensemble,
     _functional_gradients,
     _order_groups,
     _Problem,
+    _ReplayedSteps,
     _stacked_gradients,
     epoch_order,
     seeded_network,
@@ -412,6 +419,307 @@ def test_cuda(build: Callable[[], nn.Module], optimizer: str) -> None:
         assert found.is_cuda
         torch.testing.assert_close(
             found.cpu(), expected, rtol=1e-8, atol=1e-10
+        )
+
+
+class Again:
+    """Replays by doing the work again, on the same tensors."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.warmed, self.replayed = device, 0, 0
+
+    def warm(self, work: Callable[[], None]) -> None:
+        work()
+        self.warmed += 1
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        def launch() -> None:
+            work()
+            self.replayed += 1
+
+        return launch
+
+
+class Tape(TorchDispatchMode):
+    """Takes down the operations of a step, with their tensors and numbers.
+
+    Like a CUDA graph, it knows nothing of the Python code that asked for
+    them: what Python computed while it ran is frozen. Unlike one, the step
+    is taken while it is recorded, so the first launch has nothing to do.
+    """
+
+    QUESTIONS = ("_local_scalar_dense", "is_nonzero", "nonzero", "equal")
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.device, self.warmed, self.replayed = device, 0, 0
+        self.lines: list[tuple[Callable[[], object], object]] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> object:
+        name = func.overloadpacket.__name__
+        if name in self.QUESTIONS:
+            raise RuntimeError(f"a value was asked for: {name}")
+        operation = partial(func, *args, **(kwargs or {}))
+        out: object = operation()
+        self.lines.append((operation, out))
+        return out
+
+    def warm(self, work: Callable[[], None]) -> None:
+        work()
+        self.warmed += 1
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        with self:
+            work()
+        return self.launch
+
+    @torch.no_grad()
+    def launch(self) -> None:
+        self.replayed += 1
+        for operation, before in self.lines if self.replayed > 1 else ():
+            after = operation()
+            for old, new in zip(
+                tree_leaves(before), tree_leaves(after), strict=True
+            ):
+                if isinstance(old, Tensor) and (
+                    old.data_ptr() != new.data_ptr()
+                ):
+                    old.copy_(new)
+
+
+def train_again(
+    build: Callable[[], nn.Module],
+    layers: tuple[str, ...] | None,
+    watch: Callable[[int, object], None] | None = None,
+    **options: Any,
+) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """Parameters and means of three epochs: 4 whole batches and a rest."""
+    x, t = data()
+    group = Ensemble(build, [4, 5, 5, 6], layers=layers)
+    rows = train_ensemble(
+        group,
+        x,
+        t if options.get("loss") != "squared-error" else x.abs(),
+        coefficient=[0.0, 0.02, 0.1, 0.02],
+        epochs=3,
+        batch_size=BATCH,
+        watch=watch,
+        **options,
+    )
+    return group.parameters, [part for row in rows for part in row[1:]]
+
+
+@pytest.fixture
+def plain_update(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Optimizers as on a graphics card: their `update`, nothing compiled."""
+    made: list[Any] = []
+
+    def stepper(*arguments: Any, **options: Any) -> object:
+        step: Any = make_stepper(*arguments, **options)
+        step._table = None
+        made.append(step)
+        return step
+
+    monkeypatch.setattr(ensemble_module, "make_stepper", stepper)
+    return made
+
+
+CASES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "stacked": (dense(2), None, {"method": "stacked"}),
+    "functional": (dense(2), None, {"method": "functional"}),
+    "no layers": (dense(1, "tanh"), (), {}),
+    "raw biases": (
+        dense(2, "sigmoid", negative_biases=True),
+        None,
+        {"per_node": True},
+    ),
+    "convolutional": (convolutional, ("2", "5"), {}),
+    "autoencoder": (
+        lambda: Autoencoder().double(),
+        ("encode.1",),
+        {"loss": "squared-error"},
+    ),
+}
+
+
+@pytest.mark.parametrize("recorder", [Again, Tape])
+@pytest.mark.parametrize("orders", [9, [1, 1, 2, 2], [1, 2, 3, 4]])
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+@pytest.mark.parametrize("case", list(CASES))
+def test_replayed_steps_are_steps(
+    case: str,
+    optimizer: str,
+    orders: list[int] | int,
+    recorder: type,
+    plain_update: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    build, layers, options = CASES[case]
+    rates = torch.tensor([1e-2, 3e-3, 3e-2, 1e-2], dtype=torch.float64)
+    options = options | {
+        "optimizer": optimizer,
+        "order_seeds": orders,
+        "settings": {"learning_rate": rates},
+    }
+    plain = train_again(build, layers, **options)
+    made: list[Any] = []
+
+    def recorder_for(device: torch.device) -> object:
+        made.append(recorder(device))
+        return made[-1]
+
+    monkeypatch.setattr(ensemble_module, "_recorder", recorder_for)
+    replayed = train_again(build, layers, **options)
+    assert made[0].warmed == _ReplayedSteps.warm_steps
+    assert made[0].warmed + made[0].replayed == 3 * (COUNT // BATCH)
+    for name, expected in plain[0].items():
+        assert torch.equal(replayed[0][name], expected), name
+    for found, expected in zip(replayed[1], plain[1], strict=True):
+        torch.testing.assert_close(
+            found, expected, rtol=0, atol=0, equal_nan=True
+        )
+
+
+def test_replays_on_the_compiled_optimizer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = train_again(dense(2), None)
+    monkeypatch.setattr(ensemble_module, "_recorder", Again)
+    replayed = train_again(dense(2), None)
+    for name, expected in plain[0].items():
+        assert torch.equal(replayed[0][name], expected)
+
+
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+def test_everything_a_replay_changes_stays_in_place(
+    optimizer: str,
+    plain_update: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    places: list[list[int]] = []
+
+    def note(number: int, tally: object) -> None:
+        (step,) = plain_update
+        held = [step.parameters, *step.state.values()]
+        tensors = [tensor for part in held for tensor in part.values()]
+        assert all(isinstance(tensor, Tensor) for tensor in tensors)
+        places.append([tensor.data_ptr() for tensor in tensors])
+
+    monkeypatch.setattr(ensemble_module, "_recorder", Tape)
+    train_again(dense(2), None, optimizer=optimizer, watch=note)
+    assert len(places) == 15
+    assert all(row == places[0] for row in places)
+    count = plain_update[0].state["step"][""]
+    assert count.ndim == 0 and int(count) == 15
+
+
+def test_a_watcher_may_keep_what_it_is_told(
+    plain_update: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, list[Any]] = {"plain": [], "replayed": []}
+    train_again(dense(), None, watch=lambda _, y: told["plain"].append(y))
+    monkeypatch.setattr(ensemble_module, "_recorder", Tape)
+    train_again(dense(), None, watch=lambda _, y: told["replayed"].append(y))
+    for found, expected in zip(told["replayed"], told["plain"], strict=True):
+        for one, other in zip(found, expected, strict=True):
+            assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, torch.OutOfMemoryError])
+def test_what_cannot_be_recorded_runs_as_it_is(
+    kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unable(Again):
+        def record(self, work: Callable[[], None]) -> Callable[[], None]:
+            raise kind("not permitted when stream is capturing")
+
+    plain = train_again(dense(), None)
+    monkeypatch.setattr(ensemble_module, "_recorder", Unable)
+    if kind is torch.OutOfMemoryError:
+        with pytest.raises(kind):
+            train_again(dense(), None)
+        return
+    with pytest.warns(RuntimeWarning, match="unrecorded.*capturing") as seen:
+        found = train_again(dense(), None)
+    assert len(seen) == 1
+    for name, expected in plain[0].items():
+        assert torch.equal(found[0][name], expected)
+
+
+@pytest.mark.parametrize("method", ["stacked", "functional"])
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+def test_a_replayed_step_asks_for_no_value(
+    optimizer: str, method: str
+) -> None:
+    """The whole of it, looking up images and adding up means included."""
+    network = dense(2)().to("meta")
+    assert isinstance(network, FullyConnected)
+    stack = {
+        name: torch.empty(4, *p.shape, dtype=p.dtype, device="meta")
+        for name, p in network.named_parameters()
+    }
+    x = torch.empty(COUNT, INPUTS, dtype=torch.float64, device="meta")
+    t = torch.empty(COUNT, dtype=torch.int64, device="meta")
+    prices = torch.empty(4, dtype=torch.float64, device="meta")
+    problem = _Problem(network, network.hidden_names, "cross-entropy", True)
+    makers = {
+        "stacked": _stacked_gradients,
+        "functional": _functional_gradients,
+    }
+    again = Again(x.device)
+    steps = _ReplayedSteps(
+        again,
+        (2, BATCH),
+        (x, t),
+        partial(makers[method](problem), stack, prices),
+        make_stepper(optimizer, stack, networks=4),
+    )
+    for _ in range(2):
+        steps.begin()
+        for start in range(0, COUNT, BATCH):
+            index = steps.shown[0][start : start + BATCH].expand(2, -1)
+            steps.take(index, index)
+    assert (again.warmed, again.replayed) == (3, 5)
+    assert [total.shape for total in steps.totals] == [(4,), (4, 2), (4,)]
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        steps.told().loss.sum().item()
+
+
+def test_no_recording_on_a_processor() -> None:
+    assert ensemble_module._recorder(torch.device("cpu")) is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+@pytest.mark.parametrize("case", list(CASES))
+def test_cuda_graphs(
+    case: str, optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recorded training is the same as one without recording."""
+    build, layers, options = CASES[case]
+    x, t = data()
+    found = []
+    for recorder in (ensemble_module._recorder, lambda device: None):
+        monkeypatch.setattr(ensemble_module, "_recorder", recorder)
+        group = Ensemble(build, [4, 5, 5, 6], layers=layers, device="cuda")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            train_ensemble(
+                group,
+                x,
+                t if options.get("loss") != "squared-error" else x.abs(),
+                coefficient=[0.0, 0.02, 0.1, 0.02],
+                epochs=3,
+                batch_size=BATCH,
+                optimizer=optimizer,
+                **options,
+            )
+        found.append(group.parameters)
+    for name, expected in found[1].items():
+        torch.testing.assert_close(
+            found[0][name], expected, rtol=1e-10, atol=1e-12
         )
 
 

@@ -7,9 +7,10 @@ __all__ = ['LOSSES', 'Gradients', 'seeded_network', 'epoch_order', 'Tally', 'Ens
 
 # %% ../../nbs/training/ensemble.ipynb #imports
 import copy
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -604,6 +605,40 @@ def _batches(
             t.view(*index.shape, *t.shape[1:]),
         )
 
+# %% ../../nbs/training/ensemble.ipynb #steps-class
+class _Steps:
+    """The steps of an ensemble, and what an epoch of them saw."""
+
+    def __init__(
+        self,
+        data: tuple[Tensor, Tensor],
+        slopes_of: Callable[[Tensor, Tensor], tuple[Parameters, Tally]],
+        move: Callable[[Parameters], None],
+    ) -> None:
+        self.data, self.slopes_of, self.move = data, slopes_of, move
+        self.shown = data  # what batches are drawn from
+        self.totals: list[Tensor] = []
+
+    def begin(self) -> None:
+        """Start an epoch."""
+        self.totals = []
+
+    def take(self, images: Tensor, answers: Tensor) -> None:
+        """Take one step on a batch (groups, batch, ...)."""
+        slopes, self.tally = self.slopes_of(images, answers)
+        self.move(slopes)
+        share = images.shape[1] / len(self.data[0])
+        parts = [part.detach() * share for part in self.tally]
+        if self.totals:
+            for total, part in zip(self.totals, parts, strict=True):
+                total.add_(part)
+        else:
+            self.totals = parts
+
+    def told(self) -> Tally:
+        """Return what the last step saw."""
+        return self.tally
+
 # %% ../../nbs/training/ensemble.ipynb #choose-method
 def _choose_method(method: str, problem: _Problem) -> Gradients:
     """Return the function that computes gradients."""
@@ -694,23 +729,133 @@ def train_ensemble(
     step = make_stepper(
         optimizer, ensemble.parameters, settings, networks=len(ensemble)
     )
+    parts = (x, t), partial(gradients, ensemble.parameters, prices), step
+    steps = _Steps(*parts)
+    recorder = _recorder(ensemble.device)
+    if recorder is not None:
+        shape = len(groups), min(batch_size, len(x))
+        steps = _ReplayedSteps(recorder, shape, *parts)
     history, number = [], 0
     for epoch in range(epochs):
-        totals: list[Tensor] = []
-        for images, answers in _batches(groups, epoch, x, t, batch_size):
-            slopes, tally = gradients(
-                ensemble.parameters, prices, images, answers
-            )
-            step(slopes)
-            share = images.shape[1] / len(x)
-            parts = [part.detach() * share for part in tally]
-            totals = (
-                [a.add_(b) for a, b in zip(totals, parts, strict=True)]
-                if totals
-                else parts
-            )
+        steps.begin()
+        for batch in _batches(groups, epoch, *steps.shown, batch_size):
+            steps.take(*batch)
             if watch is not None:
-                watch(number, tally)
+                watch(number, steps.told())
             number += 1
-        history.append(EpochRow(epoch + 1, *(part.cpu() for part in totals)))
+        means = (total.to("cpu", copy=True) for total in steps.totals)
+        history.append(EpochRow(epoch + 1, *means))
     return history
+
+# %% ../../nbs/training/ensemble.ipynb #recorder
+class _Recorder(Protocol):
+    """Turns work on tensors that stay in place into one launch."""
+
+    def warm(self, work: Callable[[], None]) -> None:
+        """Do the work as it will be recorded, but now."""
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Return a function that does the work whenever it is called."""
+
+
+class _CudaRecorder:
+    """Records CUDA graphs, on a stream of its own, as CUDA demands."""
+
+    def __init__(self, device: torch.device) -> None:
+        make: Any = torch.cuda.Stream
+        self.stream: torch.cuda.Stream = make(device)
+
+    def warm(self, work: Callable[[], None]) -> None:
+        here = torch.cuda.current_stream(self.stream.device)
+        self.stream.wait_stream(here)
+        with torch.cuda.stream(self.stream):
+            work()
+        here.wait_stream(self.stream)
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self.stream):
+            work()
+        launch: Callable[[], None] = graph.replay
+        return launch
+
+
+def _recorder(device: torch.device) -> _Recorder | None:
+    """Return what records steps on a device, if anything does."""
+    return _CudaRecorder(device) if device.type == "cuda" else None
+
+# %% ../../nbs/training/ensemble.ipynb #replayed
+class _ReplayedSteps(_Steps):
+    """Steps that are recorded once, then replayed on full batches."""
+
+    warm_steps = 3
+
+    def __init__(
+        self, recorder: _Recorder, shape: tuple[int, int], *parts: Any
+    ) -> None:
+        super().__init__(*parts)
+        self.recorder, device = recorder, self.data[0].device
+        self.index = torch.zeros(shape, dtype=torch.int64, device=device)
+        places = torch.arange(len(self.data[0]), device=device)
+        self.shown = (places, places)
+        self.launch: Callable[[], None] | None = None
+        self.seen: list[Tensor] = []
+        self.warmed = 0
+
+    def begin(self) -> None:
+        """Start an epoch."""
+        for total in self.totals:
+            total.zero_()
+
+    def take(self, images: Tensor, answers: Tensor) -> None:
+        """Take one step, on the images at places (groups, batch)."""
+        if images.shape != self.index.shape:
+            return _look_up(self, images)
+        self.index.copy_(images)
+        if self.warmed < self.warm_steps:
+            self.recorder.warm(partial(_work, self))
+            self.warmed += 1
+        else:
+            self.launch = self.launch or _recorded(self)
+            self.launch()
+        self.tally = Tally(*self.seen)
+
+    def told(self) -> Tally:
+        """Return what the last step saw; the next one writes over it."""
+        return Tally(*(part.clone() for part in self.tally))
+
+# %% ../../nbs/training/ensemble.ipynb #work
+def _look_up(steps: _ReplayedSteps, index: Tensor) -> None:
+    """Take a step on the images at places (groups, batch)."""
+    found = [
+        part.index_select(0, index.flatten()).view(
+            *index.shape, *part.shape[1:]
+        )
+        for part in steps.data
+    ]
+    _Steps.take(steps, *found)
+
+
+def _work(steps: _ReplayedSteps) -> None:
+    """Take a step on the images at `steps.index`: what is recorded."""
+    _look_up(steps, steps.index)
+    if not steps.seen:
+        steps.seen = [part.clone() for part in steps.tally]
+    for kept, part in zip(steps.seen, steps.tally, strict=True):
+        kept.copy_(part)
+
+
+def _recorded(steps: _ReplayedSteps) -> Callable[[], None]:
+    """Return this step, recorded."""
+    work = partial(_work, steps)
+    try:
+        return steps.recorder.record(work)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        warnings.warn(
+            f"steps run unrecorded, which is slower: {error}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return work

@@ -9,7 +9,13 @@ __all__ = ['all_studies', 'all_artefacts', 'all_claims']
 from collections.abc import Iterable, Iterator
 from types import ModuleType
 
-from . import deep, fully_connected, one_layer, sigmoid
+from sparse_book.studies import (
+    deep,
+    dissertation,
+    fully_connected,
+    one_layer,
+    sigmoid,
+)
 from .claims import Artefact, Claim
 from ..training.study import Study
 
@@ -19,6 +25,7 @@ _MODULES: tuple[ModuleType, ...] = (
     one_layer,
     sigmoid,
     deep,
+    dissertation,
 )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from functools import partial
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optimizers_for_tests import peer_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,11 +29,15 @@ from sparse_book.training.ensemble import (
 from sparse_book.training.optimizers import OPTIMIZERS, make_stepper
 
 INPUTS, CLASSES, COUNT, BATCH = 12, 5, 47, 10
-PEERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "sgd": partial(torch.optim.SGD, momentum=0.9, weight_decay=1e-3),
-    "adam": torch.optim.Adam,
+SETTINGS: dict[str, dict[str, float]] = {
+    "sgd": {"momentum": 0.9, "weight_decay": 1e-3},
+    "adam": {},
+    "adagrad": {"rate_decay": 0.01, "weight_decay": 1e-3},
+    "rmsprop": {"rho": 0.9, "momentum": 0.5},
+    "adadelta": {"epsilon": 0.1, "weight_decay": 1e-3},
+    "adagrad-squared": {"factor": 1e3, "weight_decay": 1e-3},
+    "adadelta-squared": {"factor": 1e6, "epsilon": 1e-3},
 }
-SETTINGS = {"sgd": {"momentum": 0.9, "weight_decay": 1e-3}, "adam": {}}
 RATES = [0.01, 0.003, 0.03]
 PRICES = [0.0, 0.02, 0.1]
 
@@ -93,7 +97,8 @@ def trained_alone(
     """The same with autograd, hooks and torch.optim, one network only."""
     x, t = data()
     network = seeded_network(build, seed)
-    descent = PEERS[optimizer](network.parameters(), lr=RATES[place])
+    chosen = {"learning_rate": RATES[place], **SETTINGS[optimizer]}
+    descent = peer_of(optimizer, network.parameters(), chosen)
     for epoch in range(epochs):
         for index in epoch_order(order, epoch, COUNT).split(BATCH):
             cost = torch.zeros((), dtype=torch.float64)
@@ -159,6 +164,12 @@ def check_alone_is_together(
             torch.testing.assert_close(
                 found, expected.detach(), rtol=1e-8, atol=1e-10
             )
+        begin = dict(seeded_network(build, seed).named_parameters())
+        ways = [
+            float((p - begin[name]).abs().max().detach())
+            for name, p in alone.named_parameters()
+        ]
+        assert max(ways) > 1e-3, "a network that stands still proves nothing"
 
 
 @pytest.mark.parametrize("kind", ["relu", "sigmoid", "tanh", "identity"])

@@ -32,35 +32,38 @@ _RULES = ("sgd", "adam", "adagrad", "adadelta")
 Array = np.ndarray[Any, Any]
 
 
-def _move(
-    rule: int, p: Array, g: Array, a: Array, b: Array, s: Array
-) -> None:
+def _move(rule: int, p: Array, g: Array, a: Array, b: Array, s: Array) -> None:
     """Take a step with parameters `p`, gradients `g` and states `a`, `b`."""
     rate, decay, epsilon = s[0], s[1], s[2]
-    if rule == 0 and s[3] == 0:
+    keep, rest, keep2, rest2, scale = s[3], s[4], s[5], s[6], s[7]
+    if rule == 0 and keep == 0:
         for i in range(len(p)):
             p[i] -= rate * (g[i] + decay * p[i])
     elif rule == 0:
         for i in range(len(p)):
-            a[i] = s[3] * a[i] + (g[i] + decay * p[i])
-            p[i] -= rate * a[i]
+            speed = keep * a[i] + (g[i] + decay * p[i])
+            a[i] = speed
+            p[i] -= rate * speed
     elif rule == 1:
         for i in range(len(p)):
             slope = g[i] + decay * p[i]
-            a[i] = s[3] * a[i] + s[4] * slope
-            b[i] = s[5] * b[i] + s[6] * slope * slope
-            p[i] -= rate * a[i] / (np.sqrt(b[i]) * s[7] + epsilon)
+            mean = keep * a[i] + rest * slope
+            square = keep2 * b[i] + rest2 * slope * slope
+            a[i], b[i] = mean, square
+            p[i] -= rate * mean / (np.sqrt(square) * scale + epsilon)
     elif rule == 2:
         for i in range(len(p)):
             slope = g[i] + decay * p[i]
-            a[i] += slope * slope
-            p[i] -= rate * slope / (np.sqrt(a[i]) + epsilon)
+            total = a[i] + slope * slope
+            a[i] = total
+            p[i] -= rate * slope / (np.sqrt(total) + epsilon)
     else:
         for i in range(len(p)):
             slope = g[i] + decay * p[i]
-            a[i] = s[3] * a[i] + s[4] * slope * slope
-            step = np.sqrt((b[i] + epsilon) / (a[i] + epsilon)) * slope
-            b[i] = s[3] * b[i] + s[4] * step * step
+            square = keep * a[i] + rest * slope * slope
+            ratio = (b[i] + epsilon) / (square + epsilon)
+            step = np.sqrt(ratio) * slope
+            a[i], b[i] = square, keep * b[i] + rest * step * step
             p[i] -= rate * step
 
 # %% ../../nbs/training/online.ipynb #catch-up
@@ -133,7 +136,142 @@ def _note(h: Array, sums: Array) -> float:
     if square == 0:
         return 0.0
     root = np.sqrt(len(h))
-    return (root - total / np.sqrt(square)) / (root - 1)
+    ratio: float = total / np.sqrt(square)
+    return float((root - ratio) / (root - 1))
+
+# %% ../../nbs/training/online.ipynb #prepare
+def _prepare(
+    rule: int,
+    step: int,
+    images: Array,
+    starts: Array,
+    places: Array,
+    w: Array,
+    a: Array,
+    b: Array,
+    last: Array,
+    s: Array,
+) -> None:
+    """Bring the rows that some images use up to date, for a step."""
+    for image in images:
+        for i in places[starts[image] : starts[image + 1]]:
+            if last[i] >= 0 and last[i] < step - 1:
+                missed = step - 1 - last[i]
+                _catch_up(rule, w[i], a[i], b[i], s, missed)
+            last[i] = step - 1
+
+# %% ../../nbs/training/online.ipynb #batch
+def _batch(
+    images: Array,
+    x: Array,
+    labels: Array,
+    starts: Array,
+    places: Array,
+    net: tuple[Array, ...],
+    h: Array,
+    z: Array,
+    back: Array,
+    sums: Array,
+    found: Array,
+) -> None:
+    """Run a batch forward and its errors back to the hidden layer."""
+    w, bias, u, c = net
+    one = w.dtype.type(1)
+    for r in range(len(images)):
+        image = images[r]
+        h[r], z[r] = bias, c
+        here = places[starts[image] : starts[image + 1]]
+        _answer(x[image], here, w, u, h[r], z[r])
+        loss, right = _errors(z[r], labels[image])
+        found[0] += loss
+        found[1] += right
+        found[2] += _note(h[r], sums[labels[image]])
+        z[r] /= len(images)
+        back[r] = 0
+        for o in range(len(c)):
+            for j in range(len(bias)):
+                back[r, j] += z[r, o] * u[o, j]
+        for j in range(len(bias)):
+            back[r, j] *= h[r, j] * (one - h[r, j])
+
+# %% ../../nbs/training/online.ipynb #upper
+def _upper(
+    rule: int,
+    count: int,
+    net: tuple[Array, ...],
+    first: tuple[Array, ...],
+    second: tuple[Array, ...],
+    h: Array,
+    z: Array,
+    back: Array,
+    s: Array,
+) -> None:
+    """Move the output layer and all biases."""
+    _, bias, u, c = net
+    slope, end = np.empty_like(bias), np.zeros_like(c)
+    for o in range(len(c)):
+        slope[:] = 0
+        for r in range(count):
+            for j in range(len(bias)):
+                slope[j] += z[r, o] * h[r, j]
+        _move(rule, u[o], slope, first[2][o], second[2][o], s)
+    slope[:] = 0
+    for r in range(count):
+        end += z[r]
+        slope += back[r]
+    _move(rule, c, end, first[3], second[3], s)
+    _move(rule, bias, slope, first[1], second[1], s)
+
+# %% ../../nbs/training/online.ipynb #lower
+def _row(
+    rule: int,
+    i: int,
+    images: Array,
+    x: Array,
+    w: Array,
+    a: Array,
+    b: Array,
+    back: Array,
+    slope: Array,
+    s: Array,
+) -> None:
+    """Move the weights from one input."""
+    slope[:] = 0
+    for r in range(len(images)):
+        value = x[images[r], i]
+        if value != 0:
+            for j in range(len(slope)):
+                slope[j] += value * back[r, j]
+    _move(rule, w[i], slope, a[i], b[i], s)
+
+
+def _lower(
+    rule: int,
+    dense: bool,
+    step: int,
+    images: Array,
+    x: Array,
+    starts: Array,
+    places: Array,
+    w: Array,
+    a: Array,
+    b: Array,
+    back: Array,
+    last: Array,
+    s: Array,
+) -> None:
+    """Move the first layer's weights."""
+    slope = np.empty(w.shape[1], w.dtype)
+    if dense:
+        for i in range(len(w)):
+            if last[i] >= 0 or s[1] > 0:
+                _row(rule, i, images, x, w, a, b, back, slope, s)
+        return
+    for image in images:
+        for i in places[starts[image] : starts[image + 1]]:
+            if last[i] < step:  # no other image of the batch has moved it
+                last[i] = step
+                _row(rule, i, images, x, w, a, b, back, slope, s)
 
 # %% ../../nbs/training/online.ipynb #steps
 def _steps(
@@ -155,80 +293,38 @@ def _steps(
     found: Array,
 ) -> None:
     """Take the steps of one network through images in order."""
-    w, bias, u, c = net
+    w, a, b = net[0], first[0], second[0]
     s = np.zeros(8, w.dtype)
-    h = np.empty((batch, len(bias)), w.dtype)
-    z = np.empty((batch, len(c)), w.dtype)
-    back, slope = np.empty_like(h), np.empty(len(bias), w.dtype)
-    one = w.dtype.type(1)
-    none, end = np.zeros(len(bias), w.dtype), np.empty_like(c)
+    h = np.empty((batch, w.shape[1]), w.dtype)
+    z = np.empty((batch, len(net[3])), w.dtype)
+    back = np.empty_like(h)
     for begin in range(0, len(order), batch):
         step += 1
-        _numbers(rule, given, step, s)
         images = order[begin : begin + batch]
-        for image in images:
-            for i in places[starts[image] : starts[image + 1]]:
-                if last[i] >= 0 and last[i] < step - 1 and not dense:
-                    missed = step - 1 - last[i]
-                    _catch_up(rule, w[i], first[0][i], second[0][i], s, missed)
-                last[i] = step - 1
-        for r in range(len(images)):
-            image = images[r]
-            h[r], z[r] = bias, c
-            here = places[starts[image] : starts[image + 1]]
-            _answer(x[image], here, w, u, h[r], z[r])
-            loss, right = _errors(z[r], labels[image])
-            found[0] += loss
-            found[1] += right
-            found[2] += _note(h[r], sums[labels[image]])
-            z[r] /= len(images)
-            back[r] = 0
-            for o in range(len(c)):
-                for j in range(len(bias)):
-                    back[r, j] += z[r, o] * u[o, j]
-            for j in range(len(bias)):
-                back[r, j] *= h[r, j] * (one - h[r, j])
-        for o in range(len(c)):
-            slope[:] = 0
-            for r in range(len(images)):
-                for j in range(len(bias)):
-                    slope[j] += z[r, o] * h[r, j]
-            _move(rule, u[o], slope, first[2][o], second[2][o], s)
-        end[:] = 0
-        slope[:] = 0
-        for r in range(len(images)):
-            end += z[r]
-            slope += back[r]
-        _move(rule, c, end, first[3], second[3], s)
-        _move(rule, bias, slope, first[1], second[1], s)
+        _numbers(rule, given, step, s)
+        kept = 0 if dense else step
         if dense:
-            for i in range(len(w)):
-                if last[i] < 0 and s[1] == 0:
-                    continue  # an input that was never there
-                some = False
-                for image in images:
-                    some |= x[image, i] != 0
-                if some:
-                    slope[:] = 0
-                    for r in range(len(images)):
-                        value = x[images[r], i]
-                        for j in range(len(bias)):
-                            slope[j] += value * back[r, j]
-                    _move(rule, w[i], slope, first[0][i], second[0][i], s)
-                else:
-                    _move(rule, w[i], none, first[0][i], second[0][i], s)
-            continue
-        for image in images:
-            for i in places[starts[image] : starts[image + 1]]:
-                if last[i] == step:
-                    continue  # another image of the batch moved it
-                last[i] = step
-                slope[:] = 0
-                for r in range(len(images)):
-                    value = x[images[r], i]
-                    for j in range(len(bias)):
-                        slope[j] += value * back[r, j]
-                _move(rule, w[i], slope, first[0][i], second[0][i], s)
+            for image in images:
+                last[places[starts[image] : starts[image + 1]]] = 0
+        else:
+            _prepare(rule, kept, images, starts, places, w, a, b, last, s)
+        _batch(images, x, labels, starts, places, net, h, z, back, sums, found)
+        _upper(rule, len(images), net, first, second, h, z, back, s)
+        _lower(
+            rule,
+            dense,
+            kept,
+            images,
+            x,
+            starts,
+            places,
+            w,
+            a,
+            b,
+            back,
+            last,
+            s,
+        )
 
 # %% ../../nbs/training/online.ipynb #settle
 def _settle(
@@ -259,7 +355,19 @@ def _fast() -> Mapping[str, Callable[..., Any]]:
     options["fastmath"] = {"contract", "nsz", "reassoc"}
     made: dict[str, Callable[..., Any]] = {}
     for part in (
-        _move, _catch_up, _numbers, _answer, _errors, _note, _steps, _settle
+        _move,
+        _catch_up,
+        _numbers,
+        _answer,
+        _errors,
+        _note,
+        _prepare,
+        _batch,
+        _upper,
+        _row,
+        _lower,
+        _steps,
+        _settle,
     ):
         twin = FunctionType(part.__code__, scope, part.__name__)
         try:  # on disk, if there is a file beside which to keep it
@@ -432,7 +540,8 @@ def train_online(
         )
     x, t = _checked_data(ensemble, inputs, targets, "cross-entropy")
     images = np.ascontiguousarray(x.flatten(1).numpy())
-    labels, classes = t.numpy(), int(ensemble.template.output.out_features)
+    labels = t.numpy()
+    classes = ensemble.parameters["output.bias"].shape[1]
     where = images.nonzero()
     starts = np.searchsorted(where[0], np.arange(len(images) + 1))
     full = optimizer_settings(optimizer, settings)

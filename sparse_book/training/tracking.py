@@ -110,8 +110,9 @@ class RunningSparsity:
             self._sums = [part.double() for part in sums]
             self._counts, self._hoyer = counts.double(), hoyer.double()
             return
-        for old, new in zip(self._sums, sums, strict=True):
-            old += new
+        self._sums = [
+            old.add_(new) for old, new in zip(self._sums, sums, strict=True)
+        ]
         self._counts += counts
         self._hoyer += hoyer
 
@@ -152,7 +153,8 @@ def _hoyer_columns(a: Tensor) -> Tensor:
     total = a.abs().sum(1)
     length = torch.linalg.vector_norm(a, dim=1)
     ratio = torch.where(length == 0, root, total / length)
-    return (root - ratio) / (root - 1)
+    index: Tensor = (root - ratio) / (root - 1)
+    return index
 
 # %% ../../nbs/training/tracking.ipynb #tested
 class TestMeasures(NamedTuple):

@@ -42,9 +42,11 @@ def _study(
     title: str,
     shape: Mapping[str, tuple[Any, ...]],
     vary: Mapping[str, tuple[float, ...]] | None = None,
+    scales: Mapping[str, Scale] | None = None,
     **options: Any,
 ) -> Study:
     """Declare a study with the dissertation's settings."""
+    settings: dict[str, Any] = {"optimizer": "sgd", "batch_size": 50}
     return Study(
         f"dissertation-{name}",
         title,
@@ -52,13 +54,9 @@ def _study(
         build_tracked,
         shape,
         vary or {},
-        **{
-            "scales": _scales(),
-            "optimizer": "sgd",
-            "batch_size": 50,
-            "method": TRACKED,
-        }
-        | options,
+        _scales() if scales is None else scales,
+        method=TRACKED,
+        **settings | options,
     )
 
 # %% ../../nbs/studies/dissertation.ipynb #basic-studies
@@ -203,10 +201,6 @@ ADADELTA_SQUARED = _study(
     settings={"learning_rate": 1.0},
     scales=_scales(every=3),
 )
-
-
-def _forgets(condition: Mapping[str, Any]) -> bool:
-    return True
 
 
 FORGETTING = _study(

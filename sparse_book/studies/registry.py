@@ -10,10 +10,14 @@ from collections.abc import Iterable, Iterator
 from types import ModuleType
 
 from sparse_book.studies import (
+    batches,
     deep,
     dissertation,
     fully_connected,
+    hyperparameters,
     one_layer,
+    open_questions,
+    optimizers_baseline,
     sigmoid,
 )
 from .claims import Artefact, Claim
@@ -26,6 +30,10 @@ _MODULES: tuple[ModuleType, ...] = (
     sigmoid,
     deep,
     dissertation,
+    optimizers_baseline,
+    hyperparameters,
+    batches,
+    open_questions,
 )
 
 

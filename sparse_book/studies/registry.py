@@ -10,9 +10,14 @@ from collections.abc import Iterable, Iterator
 from types import ModuleType
 
 from sparse_book.studies import (
+    batches,
     deep,
+    dissertation,
     fully_connected,
+    hyperparameters,
     one_layer,
+    open_questions,
+    optimizers_baseline,
     reconstructions,
     sigmoid,
     signals_swept,
@@ -32,6 +37,11 @@ _MODULES: tuple[ModuleType, ...] = (
     signals_swept,
     reconstructions,
     variants,
+    dissertation,
+    optimizers_baseline,
+    hyperparameters,
+    batches,
+    open_questions,
 )
 
 

@@ -18,6 +18,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from ..checks import check_choice, check_count, check_number
+from ..networks.convolutional import Convolutional
 from ..networks.fully_connected import FullyConnected
 from ..networks.record import record
 from sparse_book.training.optimizers import (
@@ -353,11 +354,11 @@ def _layer_names(
 ) -> tuple[str, ...]:
     """Return the names of the layers to record."""
     if layers is None:
-        if isinstance(network, FullyConnected):
+        if isinstance(network, FullyConnected | Convolutional):
             return network.hidden_names
         raise ValueError(
             "layers must name the layers to record, or be [] for none: only "
-            "a FullyConnected says itself which are hidden"
+            "a FullyConnected or Convolutional says itself which are hidden"
         )
     names = tuple(layers)
     if names:
@@ -385,7 +386,7 @@ class Ensemble:
         build: makes one network; its random numbers come from each seed.
         seeds: one per network, for the initial parameters.
         layers: recorded layers, whose activity the penalty prices; None for
-            all hidden layers of a `FullyConnected`.
+            all hidden layers of a `FullyConnected` or `Convolutional`.
         device: where the networks live.
 
     Attributes:
@@ -474,6 +475,11 @@ class Ensemble:
             table = {n: a.mT for n, a in zip(names, hidden, strict=True)}
             return logits.mT, {name: table[name] for name in self.layers}
 
+        if isinstance(self.template, Convolutional):
+            from sparse_book.training import ensemble_convolutions as many
+
+            return many._convolutional_forward(self, inputs)
+
         one = partial(_run_one, self.template, self.layers, inputs=inputs)
         outputs, activations = vmap(one)(self.parameters)
         return outputs, activations
@@ -557,6 +563,8 @@ def _checked_data(
             "inputs and targets must have shapes (count, ...) with one "
             f"count, got {tuple(inputs.shape)} and {tuple(targets.shape)}"
         )
+    if isinstance(ensemble.template, Convolutional):
+        ensemble.template.check_images(inputs)
     if not bool(inputs.isfinite().all()):
         raise ValueError("inputs must be finite, got NaN or infinity")
     if loss == "cross-entropy" and (
@@ -607,8 +615,14 @@ def _batches(
 # %% ../../nbs/training/ensemble.ipynb #choose-method
 def _choose_method(method: str, problem: _Problem) -> Gradients:
     """Return the function that computes gradients."""
-    check_choice("method", method, ("auto", "stacked", "functional"))
+    ways = ("auto", "stacked", "convolutional", "functional")
+    check_choice("method", method, ways)
     network = problem.template
+    if method in ("auto", "convolutional"):
+        from sparse_book.training import ensemble_convolutions as many
+
+        if many._fits(problem, method):
+            return many._convolutional_gradients(problem)
     fits = (
         isinstance(network, FullyConnected)
         and problem.loss == "cross-entropy"
@@ -664,8 +678,9 @@ def train_ensemble(
         settings: of the optimizer: numbers, or tensors of shape (networks,).
         loss: "cross-entropy" or "squared-error" (mean over pixels).
         method: "stacked" for the written-out equations of `FullyConnected`
-            networks, "functional" for any module through torch.func, "auto"
-            for the first where it fits.
+            networks, "convolutional" for those of `Convolutional` networks,
+            "functional" for any module through torch.func, "auto" for the
+            first that fits.
         watch: called after every step with its number, from 0, and a
             `Tally`.
 

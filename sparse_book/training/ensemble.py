@@ -18,6 +18,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from ..checks import check_choice, check_count, check_number
+from ..networks.autoencoder import Autoencoder
 from ..networks.convolutional import Convolutional
 from ..networks.fully_connected import FullyConnected
 from ..networks.record import record
@@ -307,6 +308,18 @@ def _output_delta(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     )
     return delta.div_(targets.shape[-1]), loss
 
+# %% ../../nbs/training/ensemble.ipynb #squared-delta
+def _squared_delta(
+    kind: str, states: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the error at the output and the mean squared error."""
+    outputs = _activate(kind, states)
+    wanted = targets.flatten(2).mT[:, None]  # (groups, 1, pixels, batch)
+    miss = (_grouped(outputs, len(targets)) - wanted).flatten(0, 1)
+    loss = miss.flatten(1).square().mean(1)
+    delta = miss.mul_(2 / miss[0].numel())
+    return _scale_by_slope(kind, delta, outputs), loss
+
 # %% ../../nbs/training/ensemble.ipynb #stacked-gradients
 @torch.no_grad()
 def _stacked_gradients(problem: _Problem) -> Gradients:
@@ -326,9 +339,13 @@ def _stacked_gradients(problem: _Problem) -> Gradients:
             out.update({k: torch.empty_like(p) for k, p in parameters.items()})
         batch, networks = x.shape[1], len(coefficient)
         hidden, logits = _stacked_forward(kind, layers, parameters, x)
-        targets = t.repeat_interleave(networks // len(t), 0)[:, None]
-        correct = (logits.argmax(1) == targets[:, 0]).to(logits).mean(1)
-        delta, loss = _output_delta(logits, targets)
+        if problem.loss == "squared-error":
+            delta, loss = _squared_delta(network.output_activation, logits, t)
+            correct = torch.full_like(loss, torch.nan)
+        else:
+            targets = t.repeat_interleave(networks // len(t), 0)[:, None]
+            correct = (logits.argmax(1) == targets[:, 0]).to(logits).mean(1)
+            delta, loss = _output_delta(logits, targets)
         price = (coefficient / (batch * max(units, 1)))[:, None, None]
         for depth in reversed(range(len(layers))):
             first = depth == 0
@@ -473,7 +490,8 @@ class Ensemble:
             )
             names = self.template.hidden_names
             table = {n: a.mT for n, a in zip(names, hidden, strict=True)}
-            return logits.mT, {name: table[name] for name in self.layers}
+            outputs = _activate(self.template.output_activation, logits)
+            return outputs.mT, {name: table[name] for name in self.layers}
 
         if isinstance(self.template, Convolutional):
             from sparse_book.training import ensemble_convolutions as many
@@ -563,7 +581,7 @@ def _checked_data(
             "inputs and targets must have shapes (count, ...) with one "
             f"count, got {tuple(inputs.shape)} and {tuple(targets.shape)}"
         )
-    if isinstance(ensemble.template, Convolutional):
+    if isinstance(ensemble.template, Convolutional | Autoencoder):
         ensemble.template.check_images(inputs)
     if not bool(inputs.isfinite().all()):
         raise ValueError("inputs must be finite, got NaN or infinity")
@@ -625,13 +643,17 @@ def _choose_method(method: str, problem: _Problem) -> Gradients:
             return many._convolutional_gradients(problem)
     fits = (
         isinstance(network, FullyConnected)
-        and problem.loss == "cross-entropy"
         and problem.layers in ((), network.hidden_names)
+        and (
+            problem.loss == "squared-error"
+            or network.output_activation == "identity"
+        )
     )
     if method == "stacked" and not fits:
         raise ValueError(
-            "method 'stacked' needs FullyConnected networks, cross-entropy "
-            "and all hidden layers (or none) recorded; use 'functional'"
+            "method 'stacked' needs FullyConnected networks, whose outputs "
+            "are logits where the loss is cross-entropy, and all hidden "
+            "layers (or none) recorded; use 'functional'"
         )
     if fits and method != "functional":
         return _stacked_gradients(problem)

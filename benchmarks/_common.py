@@ -183,7 +183,7 @@ def _relative(arguments: list[str]) -> list[str]:
 def write_rows(path: Path, rows: list[dict[str, str]]) -> None:
     """Write rows as CSV, each with where it came from."""
     origin = provenance()
-    full = [row | origin for row in rows]
+    full = [row | origin | row for row in rows]  # a row may say it better
     columns = list(dict.fromkeys(name for row in full for name in row))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:

@@ -94,12 +94,16 @@ class FullyConnected(nn.Module):
         activation: as given.
         hidden: the hidden layers; each a linear layer and its activation.
         output: the output layer, `nn.Linear`.
+        output_activation: what becomes of the outputs: "identity", so that
+            they are logits; `Autoencoder` has another.
 
     Raises:
         TypeError: sizes are not integers.
         ValueError: fewer than two sizes, one below 1, or an unknown
             activation.
     """
+
+    output_activation: str = "identity"
 
     def __init__(
         self,

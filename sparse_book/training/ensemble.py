@@ -19,6 +19,8 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from ..checks import check_choice, check_count, check_number
+from ..networks.autoencoder import Autoencoder
+from ..networks.convolutional import Convolutional
 from ..networks.fully_connected import FullyConnected
 from ..networks.record import record
 from sparse_book.training.optimizers import (
@@ -322,6 +324,18 @@ def _output_delta(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     )
     return delta.div_(targets.shape[-1]), loss
 
+# %% ../../nbs/training/ensemble.ipynb #squared-delta
+def _squared_delta(
+    kind: str, states: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the error at the output and the mean squared error."""
+    outputs = _activate(kind, states)
+    wanted = targets.flatten(2).mT[:, None]  # (groups, 1, pixels, batch)
+    miss = (_grouped(outputs, len(targets)) - wanted).flatten(0, 1)
+    loss = miss.flatten(1).square().mean(1)
+    delta = miss.mul_(2 / miss[0].numel())
+    return _scale_by_slope(kind, delta, outputs), loss
+
 # %% ../../nbs/training/ensemble.ipynb #stacked-gradients
 @torch.no_grad()
 def _stacked_gradients(problem: _Problem) -> Gradients:
@@ -343,9 +357,13 @@ def _stacked_gradients(problem: _Problem) -> Gradients:
         hidden, logits = _stacked_forward(kind, layers, parameters, x)
         if problem.see is not None:
             problem.see(hidden if priced else [], t)
-        targets = t.repeat_interleave(networks // len(t), 0)[:, None]
-        correct = (logits.argmax(1) == targets[:, 0]).to(logits).mean(1)
-        delta, loss = _output_delta(logits, targets)
+        if problem.loss == "squared-error":
+            delta, loss = _squared_delta(network.output_activation, logits, t)
+            correct = torch.full_like(loss, torch.nan)
+        else:
+            targets = t.repeat_interleave(networks // len(t), 0)[:, None]
+            correct = (logits.argmax(1) == targets[:, 0]).to(logits).mean(1)
+            delta, loss = _output_delta(logits, targets)
         price = (coefficient / (batch * max(units, 1)))[:, None, None]
         for depth in reversed(range(len(layers))):
             first = depth == 0
@@ -371,11 +389,11 @@ def _layer_names(
 ) -> tuple[str, ...]:
     """Return the names of the layers to record."""
     if layers is None:
-        if isinstance(network, FullyConnected):
+        if isinstance(network, FullyConnected | Convolutional):
             return network.hidden_names
         raise ValueError(
             "layers must name the layers to record, or be [] for none: only "
-            "a FullyConnected says itself which are hidden"
+            "a FullyConnected or Convolutional says itself which are hidden"
         )
     names = tuple(layers)
     if names:
@@ -403,7 +421,7 @@ class Ensemble:
         build: makes one network; its random numbers come from each seed.
         seeds: one per network, for the initial parameters.
         layers: recorded layers, whose activity the penalty prices; None for
-            all hidden layers of a `FullyConnected`.
+            all hidden layers of a `FullyConnected` or `Convolutional`.
         device: where the networks live.
 
     Attributes:
@@ -490,7 +508,13 @@ class Ensemble:
             )
             names = self.template.hidden_names
             table = {n: a.mT for n, a in zip(names, hidden, strict=True)}
-            return logits.mT, {name: table[name] for name in self.layers}
+            outputs = _activate(self.template.output_activation, logits)
+            return outputs.mT, {name: table[name] for name in self.layers}
+
+        if isinstance(self.template, Convolutional):
+            from sparse_book.training import ensemble_convolutions as many
+
+            return many._convolutional_forward(self, inputs)
 
         one = partial(_run_one, self.template, self.layers, inputs=inputs)
         outputs, activations = vmap(one)(self.parameters)
@@ -575,6 +599,8 @@ def _checked_data(
             "inputs and targets must have shapes (count, ...) with one "
             f"count, got {tuple(inputs.shape)} and {tuple(targets.shape)}"
         )
+    if isinstance(ensemble.template, Convolutional | Autoencoder):
+        ensemble.template.check_images(inputs)
     if not bool(inputs.isfinite().all()):
         raise ValueError("inputs must be finite, got NaN or infinity")
     if loss == "cross-entropy" and (
@@ -669,17 +695,27 @@ class _Steps:
 # %% ../../nbs/training/ensemble.ipynb #choose-method
 def _choose_method(method: str, problem: _Problem) -> Gradients:
     """Return the function that computes gradients."""
-    check_choice("method", method, ("auto", "stacked", "functional"))
+    ways = ("auto", "stacked", "convolutional", "functional")
+    check_choice("method", method, ways)
     network = problem.template
+    if method in ("auto", "convolutional"):
+        from sparse_book.training import ensemble_convolutions as many
+
+        if many._fits(problem, method):
+            return many._convolutional_gradients(problem)
     fits = (
         isinstance(network, FullyConnected)
-        and problem.loss == "cross-entropy"
         and problem.layers in ((), network.hidden_names)
+        and (
+            problem.loss == "squared-error"
+            or network.output_activation == "identity"
+        )
     )
     if method == "stacked" and not fits:
         raise ValueError(
-            "method 'stacked' needs FullyConnected networks, cross-entropy "
-            "and all hidden layers (or none) recorded; use 'functional'"
+            "method 'stacked' needs FullyConnected networks, whose outputs "
+            "are logits where the loss is cross-entropy, and all hidden "
+            "layers (or none) recorded; use 'functional'"
         )
     if fits and method != "functional":
         return _stacked_gradients(problem)
@@ -729,8 +765,9 @@ def train_ensemble(
         settings: of the optimizer: numbers, or tensors of shape (networks,).
         loss: "cross-entropy" or "squared-error" (mean over pixels).
         method: "stacked" for the written-out equations of `FullyConnected`
-            networks, "functional" for any module through torch.func, "auto"
-            for the first where it fits.
+            networks, "convolutional" for those of `Convolutional` networks,
+            "functional" for any module through torch.func, "auto" for the
+            first that fits.
         order: which image comes when: from seed, epoch, labels and batch
             size to image numbers, step after step; by default
             `epoch_order`. See the page "Orders of the data".

@@ -698,7 +698,7 @@ def _choose_method(method: str, problem: _Problem) -> Gradients:
     ways = ("auto", "stacked", "convolutional", "functional")
     check_choice("method", method, ways)
     network = problem.template
-    if method in ("auto", "convolutional"):
+    if method in ("auto", "convolutional") and problem.see is None:
         from sparse_book.training import ensemble_convolutions as many
 
         if many._fits(problem, method):

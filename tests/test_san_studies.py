@@ -115,7 +115,7 @@ def test_workers_give_the_same_rows(folder: Path, tmp_path: Path) -> None:
 def test_unknown_data_name_the_valid_ones() -> None:
     with pytest.raises(ValueError, match="'simulated', 'physionet'"):
         sparse_signals.load_signal_slices("mnist")
-    with pytest.raises(ValueError, match="labelled images"):
+    with pytest.raises(ValueError, match="split"):
         reconstructions.load_images("photographs")
 
 

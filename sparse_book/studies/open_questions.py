@@ -6,6 +6,8 @@
 __all__ = ['STUDIES', 'SWITCH', 'CLAIMS', 'forgotten', 'sparsity_at_switch', 'best_row']
 
 # %% ../../nbs/studies/open_questions.ipynb #imports
+import numpy as np
+
 from . import dissertation
 from .claims import Verdict, verdict_of
 from sparse_book.studies.optimizers_baseline import (

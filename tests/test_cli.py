@@ -97,7 +97,7 @@ def test_run_status_export_show(
     results = str(tmp_path / "results")
     export = ["export", ONE, "--store", store, "--folder", results]
     assert cli.main(export) == 1  # nothing on MNIST yet
-    assert "--scale small" in capsys.readouterr().err
+    assert "--scale paper" in capsys.readouterr().err
     assert cli.main([*export, "--data", "digits"]) == 0
     assert f"{ONE}.csv" in capsys.readouterr().out
     show = ["show", "thesis-negative-biases", "--results", results]

@@ -172,7 +172,7 @@ def test_missing_results_say_how_to_get_them(tmp_path: Path) -> None:
         read_results("nothing", tmp_path)
     with (
         Store(tmp_path / "s") as empty,
-        pytest.raises(MissingResultsError, match="--scale small"),
+        pytest.raises(MissingResultsError, match="--scale"),
     ):
         export_results(tiny_study(), empty, tmp_path)
 

@@ -262,7 +262,8 @@ def export_results(
     if not records:
         raise MissingResultsError(
             f"the store has no network of {study.name} on {wanted}; "
-            f"run: sparse-book run {study.name} --scale small"
+            f"run: sparse-book run {study.name} --scale "
+            f"{list(study.scales)[-1]}"
         )
     tables = _tables(study, records)
     texts = {
@@ -280,7 +281,7 @@ def export_results(
         "data": wanted,
         "scale": scale,
         "command": f"sparse-book run {study.name} --scale "
-        f"{'small' if scale == 'part' else scale}",
+        f"{list(study.scales)[-1] if scale == 'part' else scale}",
         "sha256": {
             name: hashlib.sha256(text.encode()).hexdigest()
             for name, text in texts.items()
@@ -348,7 +349,8 @@ def read_results(study: str, folder: PathLike | None = None) -> StudyResults:
     index = base / f"{study}.json"
     missing = MissingResultsError(
         f"no results of {study} in {base}; to make them: sparse-book run "
-        f"{study} --scale small, then sparse-book export {study}"
+        f"{study} --scale paper (or a smaller scale that it has), then "
+        f"sparse-book export {study}"
     )
     if not index.is_file():
         raise missing

@@ -558,7 +558,7 @@ def _one_epoch(
     plan: _Plan,
 ) -> Tensor:
     """Follow the gradient once through the signals; return the mean loss."""
-    total, count = torch.zeros(len(kernels), device=kernels.device), 0
+    total, count = kernels.detach().new_zeros(len(kernels)), 0
     for x in batches:
         optimizer.zero_grad()
         active = _activate(_similarities(x, kernels), plan)

@@ -24,7 +24,7 @@ SIZES: Mapping[str, tuple[int, ...]] = {
 def reconstruction_error(images: Tensor, rebuilt: Tensor) -> Tensor:
     """Return the mean squared error per pixel of every image.
 
-    Equation eq-reconstruction-error of the page "Autoencoders", before the
+    Equation eq-autoencoder-error of the page "Autoencoders", before the
     mean over images.
 
     Args:

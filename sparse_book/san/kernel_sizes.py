@@ -234,7 +234,7 @@ def train_signals_group(
         test means "phi" (φ̄ of version 2), "first_phi" (of version 1), both
         also "_by_weights", "inverse_compression_ratio" (sides counted),
         "cost_by_weights", "normalized_loss", "loss", "active" for the chosen
-        epoch, and with the prefix "last_" for the last one; lists
+        epoch, and named last-something for the last one; lists
         "kernels_values", "last_kernels_values", and by epoch
         "loss_by_epoch", "phi_by_epoch", "first_phi_by_epoch" (validation).
 

@@ -32,7 +32,7 @@ def forgotten(
 ) -> float:
     """Return what networks of a condition forgot of the first task.
 
-    Equation eq-forgetting of the page "What the dissertation left open".
+    Equation eq-task-forgetting of the page "What the dissertation left open".
 
     Args:
         results: of the study of forgetting.

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -63,6 +64,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def files_below(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file; none if somebody has removed it since it was seen."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 # A server that serves, or does not.
@@ -216,10 +225,13 @@ def test_a_killed_download_is_not_taken_for_a_file(
     child = subprocess.Popen(
         [sys.executable, "-c", program], stderr=subprocess.DEVNULL
     )
-    while not any(path.stat().st_size for path in files_below(cache)):
-        assert child.poll() is None
-    child.kill()
-    child.wait()
+    try:
+        while not sum(map(size_of, files_below(cache))):
+            assert child.poll() is None
+            time.sleep(0.01)
+    finally:
+        child.kill()
+        child.wait()
     assert len(files_below(cache)) == 1  # nobody could clean up
     assert store.find_file(KNOWN) is None
     server.manner = "well"

@@ -221,7 +221,9 @@ def made_up(study: Study, phi: float, points: float) -> StudyResults:
     return results_of(rows, study.name)
 
 
-@pytest.mark.parametrize("study", reconstructions.STUDIES, ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "study", reconstructions.STUDIES, ids=lambda study: study.name
+)
 def test_tables_have_a_published_value_for_every_cell(study: Study) -> None:
     cells = reconstructions.published_cells(study)
     wanted = set(

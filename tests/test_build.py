@@ -117,6 +117,32 @@ def test_page_state_follows_imports_at_any_remove(
     assert nbdev_pages.library_state(page) != before
 
 
+def test_page_state_follows_the_rows_that_it_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sparse_book").mkdir()
+    (tmp_path / "constraints.txt").write_text("torch==2.13.0\n")
+    (tmp_path / "sparse_book" / "near.py").write_text('STUDY = "wide-net"\n')
+    rows = tmp_path / "results" / "studies"
+    rows.mkdir(parents=True)
+    beats = tmp_path / "results" / "beats"
+    beats.mkdir()
+    monkeypatch.setattr(nbdev_pages, "ROOT", tmp_path)
+    page = notebook(
+        code("one", "from sparse_book import near\nresults = read(near)"),
+        code("two", "beats = 1"),
+    )
+    states = [nbdev_pages.library_state(page)]
+    for path, concerned in (
+        (rows / "wide-net-history.csv", True),
+        (rows / "deep-net.csv", False),
+        (beats / "mean.npz", True),
+    ):
+        path.write_text("1\n")
+        states.append(nbdev_pages.library_state(page))
+        assert (states[-1] != states[-2]) == concerned, path
+
+
 def small_book(folder: Path, *cells: dict) -> None:
     """Lay out a project of one page around this project's machinery."""
     shutil.copytree(

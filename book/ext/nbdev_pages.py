@@ -151,11 +151,20 @@ def _library_files(sources: list[str]) -> set[Path]:
     return found | beside
 
 
+def _family(path: Path) -> str:
+    """Return the word by which code speaks of a file below `results/`."""
+    folder = path.parent.name
+    name = path.stem if folder == "studies" else folder
+    return re.split(r"[-_]", name)[0]
+
+
 def library_state(notebook: dict[str, Any]) -> str:
     """Return a digest of all that a page's outputs rest on beside its text.
 
     That is the library files which it imports, the pinned versions, and, if
-    the page speaks of `results/`, the measured rows.
+    the page speaks of `results/`, the measured rows of every family that it
+    or those files name: `thesis` for `results/studies/thesis-relu-1.csv`,
+    `beats` for `results/beats/beats.csv`.
     """
     code = [
         "".join(cell["source"])
@@ -165,9 +174,14 @@ def library_state(notebook: dict[str, Any]) -> str:
     bodies = [split_directives(text)[1] for text in code]
     plain = [re.sub(r"^[%!].*$", "", body, flags=re.M) for body in bodies]
     files = _library_files(plain) | {ROOT / "constraints.txt"}
-    measured = (ROOT / "results").rglob("*.[cn][sp][vz]")  # csv, npz
     if any("results" in body for body in bodies):
-        files |= set(measured)
+        texts = [
+            *bodies,
+            *(path.read_text(encoding="utf-8") for path in files),
+        ]
+        words = set(re.findall(r"[a-z]+", "\n".join(texts).lower()))
+        measured = (ROOT / "results").rglob("*.[cn][sp][vz]")  # csv, npz
+        files |= {path for path in measured if _family(path) in words}
     digest = hashlib.sha256()
     for path in sorted(files):
         name = path.relative_to(ROOT).as_posix()

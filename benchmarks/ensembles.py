@@ -15,6 +15,9 @@ fastest round counts. Four ways:
 - "tensors": a training loop on tensors that lie in memory, with hook and
   penalty, and nothing else;
 - "fused": that with Adam's fused kernel;
+- "product": no way to train, but the time in which the processor, at the rate
+  of its own matrix product, does the multiplications of an epoch and nothing
+  else: no way to train one after the other or together can be faster;
 - "ensemble": ours, as `sparse_book.training.run` runs it: ensembles planned
   to the size of the cache, one process of one thread for each core.
 
@@ -67,6 +70,7 @@ TITLES = {
     "loader": "the thesis's listing",
     "tensors": "loop, tensors",
     "fused": "loop, tensors, fused Adam",
+    "product": "matrix products alone",
     "ensemble": "ensemble",
 }
 
@@ -185,6 +189,25 @@ def loop(way: str, hidden: int, data: StudyData, steps: int) -> float:
     return timed(batches(x, t), steps, step)
 
 
+def product(hidden: int, data: StudyData, work: float) -> float:
+    """Seconds per step if all were matrix products, at their best rate.
+
+    Forwards and for the gradient of the weights every weight meets every
+    image once, and in the second layer once more for the error behind it.
+    """
+    side = 1024
+    a, b = torch.rand(2, side, side)
+    seconds, begun = [], time.perf_counter()
+    while time.perf_counter() - begun < work:
+        start = CLOCKS[CHOSEN[0]]()
+        torch.mm(a, b)
+        seconds.append(CLOCKS[CHOSEN[0]]() - start)
+    first = data.train[0][0].numel() * hidden
+    return sorted(seconds)[len(seconds) // 2] * (
+        BATCH * (2 * first + 3 * hidden * data.classes) / side**3
+    )
+
+
 class _Enough(Exception):
     """Raised by the watch when enough steps are timed."""
 
@@ -247,6 +270,8 @@ def _slowest(way: str, hidden: int, data: StudyData, work: float) -> float:
     """Seconds per step of networks when all cores work, times cores."""
     if way == "ensemble":
         return max(s for _, s, _ in side_by_side(ensemble, hidden, data, work))
+    if way == "product":
+        return float(max(side_by_side(product, hidden, data, work)))
     return max(side_by_side(loop, way, hidden, data, STEPS[way]))
 
 
@@ -261,10 +286,10 @@ def measure_round(
             # live in a process of their own.
             found[way, 1, threads] = alone(way, hidden, data, threads)
         found[way, CORES, 1] = _slowest(way, hidden, data, work) / CORES
+    found["product", 1, 1] = product(hidden, data, work)
     found["ensemble", 1, 1] = ensemble(hidden, data, work)[1]
-    found["ensemble", CORES, 1] = (
-        _slowest("ensemble", hidden, data, work) / CORES
-    )
+    for way in ("product", "ensemble"):
+        found[way, CORES, 1] = _slowest(way, hidden, data, work) / CORES
     return found
 
 
@@ -329,17 +354,17 @@ def table(
     ours = best["ensemble", CORES, 1]
     core = best["ensemble", 1, 1]
     rows = []
-    for way in (*WAYS, "ensemble"):
+    for way, title in TITLES.items():
         single, double = (
             best.get((way, 1, k), best[way, 1, 1]) for k in (1, CORES)
         )
         threads = 1 if single <= double else CORES
-        plain = ours if way == "ensemble" else min(single, double)
-        where = "2 × 1" if way == "ensemble" else f"1 × {threads}"
+        plain = min(single, double) if way in WAYS else best[way, CORES, 1]
+        where = f"1 × {threads}" if way in WAYS else "2 × 1"
         rows.append(
             [
                 str(hidden),
-                TITLES[way],
+                title,
                 where,
                 f"{plain * steps:.4f}",
                 f"{plain / ours:.1f}",
@@ -391,7 +416,7 @@ def main() -> None:
     ensemble(8, data, 0.05)  # compile
     one_by_one(*data.train)
     one_by_one(*data.validation)
-    written, shown, hours = [], [], dict.fromkeys((*WAYS, "ensemble"), 0.0)
+    written, shown, hours = [], [], dict.fromkeys(TITLES, 0.0)
     for hidden in options.hidden:
         size, _, count = ensemble(hidden, data, options.work)
         rounds = [
@@ -406,7 +431,7 @@ def main() -> None:
         if options.csv:  # after every size: a run may be cut short
             write_rows(options.csv, written)
         shown += table(hidden, best, steps)
-        for row in shown[-4:]:
+        for row in shown[-len(TITLES) :]:
             way = next(w for w, title in TITLES.items() if title == row[1])
             hours[way] += float(row[3]) * 320 * 15 / 3600
     header = [

@@ -67,7 +67,9 @@ def check_floating(
             f"{name} must have shape {_shape_text(shape)}, "
             f"got {tuple(value.shape)}"
         )
-    if finite and not value.is_meta and not bool(value.isfinite().all()):
+    if not finite or value.is_meta or bool(value.sum().isfinite()):
+        return value  # the sum of anything infinite is not finite
+    if not bool(value.isfinite().all()):
         missing = int(value.isnan().sum())
         raise ValueError(
             f"{name} must be finite, got {missing} NaN and "

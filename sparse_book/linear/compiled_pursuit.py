@@ -244,6 +244,8 @@ def _compiled() -> Callable[..., None]:
 
 # %% ../../nbs/linear/compiled_pursuit.ipynb #run-code
 _CHUNK = 512  # signals at once: what they see takes a MiB
+_MANY = 5120  # the same with several threads
+_SHARE = 256  # signals for a thread at a time
 
 
 def _can_compile(*tensors: Tensor) -> bool:
@@ -263,7 +265,7 @@ def _pursue_compiled(
     tolerance: Tensor | None = None,
     price: float = 0.0,
     recursive: bool = False,
-    chunk: int = _CHUNK,
+    chunk: int | None = None,
 ) -> tuple[SparseCodes, Tensor]:
     """Pursue every signal; return its code, and why it stopped.
 
@@ -276,8 +278,11 @@ def _pursue_compiled(
         tolerance: norm at which a residual is short enough, shape (batch,).
         price: the squared error that an atom must remove, if `recursive`.
         recursive: choose what lowers the error most.
-        chunk: signals at a time.
+        chunk: signals at a time; by default what is fastest.
     """
+    if chunk is None:
+        chunk = _CHUNK if torch.get_num_threads() == 1 else _MANY
+        chunk = max(1, chunk * 512 // max(512, len(atoms)))
     size, noise = len(signals), _rounding(signals)
     double = signals.dtype == torch.float64
     codes = signals.new_zeros(size, len(atoms))
@@ -313,6 +318,7 @@ def _pursue_compiled(
             unit[:, 0].numpy(),
             norms.numpy(),
             *(x[part].numpy() for x in (codes, counts, ends, lefts)),
+            size=_SHARE,
         )
         lefts[part] *= unit[:, 0]
     done = ends != _DEPENDENT

@@ -438,7 +438,7 @@ def coordinate_descent(
     warm_start: Tensor | None = None,
     tolerance: float = 1e-6,
     max_iterations: int = 1000,
-    chunk: int = 1024,
+    chunk: int = 2048,
 ) -> SparseCodes:
     """Minimise the lasso objective one coefficient at a time.
 

@@ -489,7 +489,7 @@ def batch_omp(
             table.detach(),
             limit,
             tolerance=each,
-            chunk=min(size, compiled._CHUNK),
+            chunk=None if portion is None else size,
         )[0]
     unit = _units(signals)
     scaled = signals / unit

@@ -104,9 +104,7 @@ def build_convolutional(
     )
 
 # %% ../../nbs/studies/convolutional.ipynb #map-counts
-def map_counts(
-    activity: Tensor, maps: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def map_counts(activity: Tensor, maps: int) -> tuple[Tensor, Tensor, Tensor]:
     """Count active units in every feature map.
 
     Args:
@@ -215,9 +213,7 @@ def _look(
     return {k: float(f"{v:.7g}") for k, v in numbers.items()}, lists
 
 # %% ../../nbs/studies/convolutional.ipynb #method
-def _cost(
-    study: Study, condition: Mapping[str, Any], data: StudyData
-) -> int:
+def _cost(study: Study, condition: Mapping[str, Any], data: StudyData) -> int:
     """Bytes of parameters, of their slopes, and of a batch's activity."""
     network = build_convolutional(condition, data)
     parameters = sum(p.numel() for p in network.parameters())

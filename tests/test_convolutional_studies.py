@@ -75,7 +75,8 @@ def as_said(c: Mapping[str, Any], name: str) -> float:
     price, kernel = c["coefficient"], c.get("kernel")
     if kernel is None:
         return 0.98
-    fallen = price >= {3: 0.009, 7: 0.008, 11: 0.004}[kernel]
+    limit = {3: 0.009, 7: 0.008, 11: 0.004}[kernel]
+    fallen = price >= limit * (5 if c["layers"] == 1 else 1)
     if name == "test_accuracy":
         return 0.1135 if fallen else 0.985 - price
     if name.startswith("active_units"):
@@ -139,7 +140,7 @@ def test_claims_fail_in_rows_that_say_the_opposite(name: str) -> None:
     assert verdict.outcome == "not reproduced", verdict.evidence
 
 
-@pytest.mark.parametrize("name", set(CLAIMS) - {"empty-maps"})
+@pytest.mark.parametrize("name", sorted(set(CLAIMS) - {"empty-maps"}))
 def test_claims_are_undecided_while_rows_are_missing(name: str) -> None:
     claim = CLAIMS[name]
     drop = 9 if name in ("fashion-empty-maps", "weights-negative") else 1

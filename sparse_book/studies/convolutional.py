@@ -263,7 +263,7 @@ CIFAR_GRIDS = {1: _grid(0.003), 2: _grid(0.0005), 3: _grid(0.0005)}
 
 def _scales(small: str, paper: str) -> dict[str, Scale]:
     return {
-        "quick": Scale("digits", seeds=1, epochs=3, every=7),
+        "quick": Scale("digits", seeds=1, epochs=2, every=7),
         "small": Scale(small, seeds=3, epochs=15, every=2),
         "paper": Scale(paper, seeds=20, epochs=15),
     }

@@ -22,6 +22,7 @@ from sparse_book.data.images import (
     image_set,
     photographs,
     read_cifar10,
+    read_cifar10_subset,
     read_idx,
     read_photographs,
     to_grey,
@@ -137,6 +138,12 @@ _CIFAR10_BATCHES = {
     "test_batch": "md5:40351d587109b95175f43aff81a1287e",
 }
 _BATCH_SIZE = 10000
+_CIFAR10_SUBSET = DataFile(
+    "cifar10-subset/cifar10_train_first4000.npz",
+    "sha256:23837b8f50bc6d4e1be0adaae863c5794afba14d69950e3111df381a943677d6",
+    11315587,
+)
+_SUBSET_TRAIN = 3000  # of the 4,000; the rest is the test part
 _EPILEPSY = (
     DataFile(
         "UCI-epileptic-seizure/data.csv",
@@ -277,6 +284,31 @@ def _load_cifar10(
         source=str(path),
     )
 
+# %% ../../nbs/data/load.ipynb #load-cifar-subset
+def _load_cifar10_subset(
+    name: str, split: str, root: PathLike | None, online: bool
+) -> ImageSet:
+    """Load the first images of CIFAR-10's first batch, cut in two parts."""
+    path = find_file(_CIFAR10_SUBSET, root)
+    if path is None:
+        raise _missing(
+            _CIFAR10_SUBSET, root, "it cannot be downloaded by this library"
+        )
+    pixels, labels = read_cifar10_subset(path)
+    part = (
+        slice(_SUBSET_TRAIN)
+        if split == "train"
+        else slice(_SUBSET_TRAIN, None)
+    )
+    return image_set(
+        name,
+        split,
+        pixels[part],
+        labels[part],
+        classes=_CLASSES["cifar10"],
+        source=str(path),
+    )
+
 # %% ../../nbs/data/load.ipynb #load-digits-code
 _FIRST_TEST_DIGIT = 1415  # where the third form from the end begins
 
@@ -374,7 +406,9 @@ def _load_physionet(
     return load_physionet(name, root, download=online)
 
 # %% ../../nbs/data/load.ipynb #names
-ImageName: TypeAlias = Literal["digits", "mnist", "fashion-mnist", "cifar10"]
+ImageName: TypeAlias = Literal[
+    "digits", "mnist", "fashion-mnist", "cifar10", "cifar10-subset"
+]
 PhotographsName: TypeAlias = Literal["photographs", "natural-images"]
 RecordingName: TypeAlias = Literal[
     "ecg",
@@ -406,6 +440,7 @@ _LOADERS: dict[str, Callable[[str, str, PathLike | None, bool], DataSet]] = {
     "mnist": _load_idx,
     "fashion-mnist": _load_idx,
     "cifar10": _load_cifar10,
+    "cifar10-subset": _load_cifar10_subset,
     "uci-epilepsy": _load_epilepsy,
     "photographs": _load_photographs,
     "natural-images": _load_natural_images,
@@ -413,7 +448,8 @@ _LOADERS: dict[str, Callable[[str, str, PathLike | None, bool], DataSet]] = {
     **dict.fromkeys(PHYSIONET, _load_physionet),
 }
 _SPLITS = dict.fromkeys(
-    ("digits", "mnist", "fashion-mnist", "cifar10"), ("train", "test")
+    ("digits", "mnist", "fashion-mnist", "cifar10", "cifar10-subset"),
+    ("train", "test"),
 ) | {"uci-epilepsy": tuple(EPILEPSY_SPLITS)}
 
 # %% ../../nbs/data/load.ipynb #data-names
@@ -491,7 +527,8 @@ def load(
 
     Args:
         name: "digits" (embedded in scikit-learn), "mnist", "fashion-mnist",
-            "cifar10"; "photographs" (two, embedded in scikit-learn) or
+            "cifar10", "cifar10-subset" (3,000 and 1,000 images of its
+            training part); "photographs" (two, embedded in scikit-learn) or
             "natural-images" (thirteen if their file is there, otherwise the
             same two); "ecg", "respiration", "emg" (simulated), one of the
             fifteen databases of `data.signals.PHYSIONET`; "uci-epilepsy".

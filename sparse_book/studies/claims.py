@@ -126,6 +126,9 @@ class Artefact:
         select: from those of our rows to the ones that the figure shows,
             such as the kernel size that validation has chosen.
         value: column of the published value.
+        data: name of the data that the published values are about; beside
+            results from other data they are not shown. None if it does not
+            matter.
     """
 
     name: str
@@ -142,6 +145,7 @@ class Artefact:
     where: Mapping[str, Any] = field(default_factory=dict)
     value: str = "y"
     select: Callable[[Sequence[Row]], Sequence[Row]] | None = None
+    data: str | None = None
 
     def __post_init__(self) -> None:
         """Check the statistic."""
@@ -243,7 +247,8 @@ def compare(artefact: Artefact, results: StudyResults) -> list[Comparison]:
     axes = [axis for axis in artefact.axes if axis in results.rows[0]]
     place_of = _place if artefact.place is None else artefact.place
     theirs: dict[tuple[Any, ...], float | None] = {}
-    if artefact.published is not None and results.scale != "quick":
+    same = artefact.data in (None, results.provenance.get("data"))
+    if artefact.published is not None and same and results.scale != "quick":
         for row in published_values(*artefact.published):
             place = tuple(map(_rounded, place_of(row)))
             theirs.setdefault(place, row[artefact.value])

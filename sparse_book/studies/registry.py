@@ -11,6 +11,9 @@ from types import ModuleType
 
 from sparse_book.studies import (
     batches,
+    convolutional,
+    convolutional_images,
+    convolutional_mnist,
     deep,
     dissertation,
     fully_connected,
@@ -42,6 +45,9 @@ _MODULES: tuple[ModuleType, ...] = (
     hyperparameters,
     batches,
     open_questions,
+    convolutional,
+    convolutional_mnist,
+    convolutional_images,
 )
 
 

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Iterator
 from types import ModuleType
 
 from sparse_book.studies import (
+    autoencoders,
     batches,
+    blog,
     deep,
     dissertation,
     fully_connected,
@@ -42,6 +44,8 @@ _MODULES: tuple[ModuleType, ...] = (
     hyperparameters,
     batches,
     open_questions,
+    autoencoders,
+    blog,
 )
 
 

@@ -305,6 +305,7 @@ BLOG = Method("blog", load_study_data, _cost, train_blog)
 # %% ../../nbs/studies/blog.ipynb #studies
 PRICES = (0.0, 1e-5, 5e-5, 1e-4, 5e-4)
 PRICES_DENSE = (*PRICES, 1e-3, 2.7e-3)
+_QUICK = Scale("digits", seeds=1, epochs=12, every=2)
 
 
 def _study(
@@ -314,7 +315,7 @@ def _study(
     prices: tuple[float, ...],
     *,
     seeds: int,
-    quick: int,
+    quick: Scale,
 ) -> Study:
     """Declare a table of the article."""
     return Study(
@@ -325,7 +326,7 @@ def _study(
         shape,
         {"batch_price": prices},
         {
-            "quick": Scale("digits", seeds=1, epochs=quick),
+            "quick": quick,
             "small": Scale("mnist", seeds=seeds, epochs=40),
             "paper": Scale("mnist", seeds=5, epochs=40),
         },
@@ -340,7 +341,7 @@ DENSE = _study(
     {},
     PRICES_DENSE,
     seeds=2,
-    quick=30,
+    quick=Scale("digits", seeds=1, epochs=20),
 )
 MAPS = _study(
     "maps",
@@ -348,7 +349,7 @@ MAPS = _study(
     {},
     PRICES,
     seeds=1,
-    quick=30,
+    quick=_QUICK,
 )
 JOINT = _study(
     "joint",
@@ -356,7 +357,7 @@ JOINT = _study(
     {"decoder": DECODERS},
     PRICES,
     seeds=1,
-    quick=30,
+    quick=_QUICK,
 )
 STUDIES = (DENSE, MAPS, JOINT)
 

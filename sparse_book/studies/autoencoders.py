@@ -332,7 +332,7 @@ def _study(
         {"size": sizes},
         {"coefficient": grid},
         {
-            "quick": Scale("digits", seeds=1, epochs=40, every=every),
+            "quick": Scale("digits", seeds=1, epochs=25, every=2),
             "small": Scale(data, seeds=seeds, epochs=15, every=every),
             "paper": Scale(data, seeds=20, epochs=15),
         },

@@ -305,7 +305,7 @@ BLOG = Method("blog", load_study_data, _cost, train_blog)
 # %% ../../nbs/studies/blog.ipynb #studies
 PRICES = (0.0, 1e-5, 5e-5, 1e-4, 5e-4)
 PRICES_DENSE = (*PRICES, 1e-3, 2.7e-3)
-_QUICK = Scale("digits", seeds=1, epochs=12, every=2)
+_QUICK = Scale("digits", seeds=1, epochs=8, every=2)
 
 
 def _study(
@@ -341,7 +341,7 @@ DENSE = _study(
     {},
     PRICES_DENSE,
     seeds=2,
-    quick=Scale("digits", seeds=1, epochs=20),
+    quick=Scale("digits", seeds=1, epochs=10),
 )
 MAPS = _study(
     "maps",

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Iterator
 from types import ModuleType
 
 from sparse_book.studies import (
+    autoencoders,
     batches,
+    blog,
     convolutional,
     convolutional_images,
     convolutional_mnist,
@@ -48,6 +50,8 @@ _MODULES: tuple[ModuleType, ...] = (
     convolutional,
     convolutional_mnist,
     convolutional_images,
+    autoencoders,
+    blog,
 )
 
 

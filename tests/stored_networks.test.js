@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import {
-  activeCount, argmax, denseStates, digitName, greyAround, greyUp, largest, mapStates, priceText, rectify, shareText, softmax, tileSheet, tileTarget,
+  activeCount, argmax, denseStates, digitName, greyAround, greyUp, largest, mapStates, priceText, rectify, shareText, shortShare, softmax, tileSheet, tileTarget,
   unpackDigits, unpackNetwork,
 } from "../sparse_book/show/stored_networks.js";
 import { agree } from "./npz.js";
@@ -48,6 +48,7 @@ test("numbers as one reads them", () => {
   assert.equal(shareText(0.99999), "over 99.9 %");
   assert.equal(shareText(1e-6), "under 0.1 %");
   assert.equal(shareText(0.5), "50.0 %");
+  assert.deepEqual([0.99999, 1e-6, 0.25].map(shortShare), [">99.9 %", "<0.1 %", "25.0 %"]);
   assert.equal(digitName([3, 7, 7], 2), "7, second");
 });
 

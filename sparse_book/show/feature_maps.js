@@ -2,7 +2,7 @@
 import { clamp, controls, html, readout, slider, table, uniqueId, widgetRoot } from "./common.js";
 import {
   activeCount, argmax, denseStates, digitPicker, greyAround, greyUp, largest, mapStates, networkShelf, paintSheet, priceText, rectify,
-  shareText, softmax, tileSheet, tileTarget, unpackDigits,
+  shareText, shortShare, softmax, tileSheet, tileTarget, unpackDigits,
 } from "./stored_networks.js";
 
 /** What a network makes of an image of 28 × 28 pixels: maps of both layers, the dense units, logits and probabilities. */
@@ -148,7 +148,7 @@ function render({ model, el }) {
     units.caption.textContent = `Dense units: ${counts[2]} of ${said.units.length} active`;
     rows.forEach(({ name, fill, share }, k) => {
       fill.style.width = `${100 * said.probabilities[k]}%`;
-      share.textContent = shareText(said.probabilities[k]);
+      share.textContent = shortShare(said.probabilities[k]);
       name.className = share.className = k === argmax(said.probabilities) ? "sb-first" : "";
     });
     compared.set(prices.map((price, k) => [

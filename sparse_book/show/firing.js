@@ -1,13 +1,14 @@
 // Widget of "The activity penalty": draw a digit, watch which hidden units of a dense and of a sparse network fire.
-// Ink is 28 × 28 whole numbers from 0 to 255, row by row; a place on the board is (row, column) with pixels' middles at whole numbers.
+// Ink is 28 × 28 whole numbers from 0 to 255, row by row; a place on the board is (row, column), counted from 0 at the middles of pixels.
+// The digits of MNIST have their centre of mass at (14, 14), within half a pixel.
 import { button, choice, clamp, controls, html, readout, slider, svg, uniqueId, widgetRoot } from "./common.js";
 import {
-  activeCount, argmax, denseStates, digitPicker, greyAround, greyUp, largest, networkShelf, paintSheet, priceText, rectify, shareText, softmax,
+  activeCount, argmax, denseStates, digitPicker, greyAround, greyUp, largest, networkShelf, paintSheet, priceText, rectify, shareText, shortShare, softmax,
   tileSheet, unpackDigits,
 } from "./stored_networks.js";
 
 export const SIDE = 28;
-export const MIDDLE = 13.5;
+export const MIDDLE = 14;
 
 /** What a network with one hidden layer makes of 784 numbers from 0 to 1. */
 export function run([weight, bias, output, outputBias], pixels) {
@@ -218,7 +219,7 @@ function render({ model, el }) {
       circles.forEach((dot, unit) => dot.setAttribute("r", units[unit] > 0 ? (1.5 + 7 * Math.sqrt(units[unit] / loudest)).toFixed(2) : 0));
       rows.forEach(({ name, bar, share }, digit) => {
         bar.style.width = `${100 * probabilities[digit]}%`;
-        share.textContent = shareText(probabilities[digit]);
+        share.textContent = shortShare(probabilities[digit]);
         name.className = share.className = digit === argmax(probabilities) ? "sb-first" : "";
       });
     });

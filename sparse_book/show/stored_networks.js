@@ -91,6 +91,9 @@ export function shareText(share) {
   return rounded === "0.0" && share > 0 ? "under 0.1 %" : `${rounded} %`;
 }
 
+/** The same beside a bar. */
+export const shortShare = (share) => shareText(share).replace("over ", ">").replace("under ", "<");
+
 /** Pixels of a sheet of tiles with one clear pixel between them: {width, height, data}. `grey` maps a value to 0…255. */
 export function tileSheet(values, { count, height, width, columns, grey }) {
   const rows = Math.ceil(count / columns);

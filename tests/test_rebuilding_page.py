@@ -43,8 +43,8 @@ def assert_right(widget, network: int, digit: int, silenced=()) -> None:
         widget.locator(".sb-trio canvas")
         .nth(1)
         .evaluate(
-            "c => Array.from(c.getContext('2d').getImageData(0, 0, 28, 28).data)"
-            ".filter((_, k) => k % 4 === 0)"
+            "c => Array.from(c.getContext('2d').getImageData(0, 0, 28, 28)"
+            ".data).filter((_, k) => k % 4 === 0)"
         )
     )
     wanted = rebuilt[0].clamp(0, 1)

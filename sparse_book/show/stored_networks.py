@@ -134,7 +134,7 @@ def read_networks(path: Path) -> RoundedNetworks:
             together; the message names the file.
     """
     try:
-        with np.load(path) as file:
+        with path.open("rb") as raw, np.load(raw) as file:
             arrays = {name: file[name] for name in file.files}
         codes, scales = arrays["codes"], arrays["scales"]
         prices = arrays["coefficients"]
@@ -174,7 +174,7 @@ def read_digits(path: Path) -> tuple[Tensor, Tensor]:
         ValueError: a file of another kind; the message names it.
     """
     try:
-        with np.load(path) as file:
+        with path.open("rb") as raw, np.load(raw) as file:
             images, labels = file["images"], file["labels"]
     except FileNotFoundError:
         raise

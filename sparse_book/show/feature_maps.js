@@ -143,8 +143,9 @@ function render({ model, el }) {
     paintMaps(second, said.second, COLUMNS.second);
     second.caption.textContent = `Second maps (tap, or arrow keys): ${counts[1]} of ${said.second.values.length} active, ${emptyMaps(said.second)} of ${said.second.count} empty`;
     drawChosen(said, tensors);
-    const line = { count: said.units.length, height: 1, width: 1, columns: COLUMNS.units, grey: greyUp(largest(said.units)) };
-    paintSheet(units.canvas, tileSheet(said.units, line));
+    const squares = Array.from(said.units).flatMap((value) => new Array(16).fill(value)); // four pixels by four for each unit
+    const line = { count: said.units.length, height: 4, width: 4, columns: COLUMNS.units, grey: greyUp(largest(said.units)) };
+    paintSheet(units.canvas, tileSheet(squares, line));
     units.caption.textContent = `Dense units: ${counts[2]} of ${said.units.length} active`;
     rows.forEach(({ name, fill, share }, k) => {
       fill.style.width = `${100 * said.probabilities[k]}%`;

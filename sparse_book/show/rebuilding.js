@@ -59,7 +59,7 @@ function render({ model, el }) {
   const reset = button(top, "Switch all units on", () => set({ silenced: [] }));
   const panels = html(root, "div", { class: "sb-panels" });
   const row = html(panels, "div", { class: "sb-trio" });
-  const [input, output, miss] = ["digit", "rebuilt", "difference (grey: none)"].map((text) => {
+  const [input, output, miss] = ["digit", "rebuilt", "difference"].map((text) => {
     const figure = html(row, "figure", { class: "sb-tiles" });
     const caption = html(figure, "figcaption", { id: uniqueId("picture") }, text);
     return html(figure, "canvas", { width: SIDE, height: SIDE, role: "img", "aria-labelledby": caption.id });

@@ -96,7 +96,7 @@ def restore_networks(
         By name, shape (networks, ...).
     """
     sizes = [prod(shape) for shape in rounded.shapes.values()]
-    parts = rounded.codes.to(dtype).split(sizes, 1)
+    parts = torch.split(rounded.codes.to(dtype), sizes, 1)
     scales = rounded.scales.to(dtype).unbind(1)
     rows = zip(rounded.shapes.items(), parts, scales, strict=True)
     return {
@@ -112,7 +112,9 @@ def write_networks(path: Path, rounded: RoundedNetworks) -> None:
         path: of the file, by convention ending in `.npz`.
         rounded: from `round_networks`.
     """
-    shapes = {f"shape {n}": np.array(s) for n, s in rounded.shapes.items()}
+    shapes: dict[str, Any] = {
+        f"shape {n}": np.array(s) for n, s in rounded.shapes.items()
+    }
     np.savez_compressed(
         path,
         codes=rounded.codes.numpy(),
@@ -222,8 +224,8 @@ class StoredNetworks(AnyWidget):
     """
 
     codes = traitlets.Bytes(b"").tag(sync=True)
-    scales = traitlets.List().tag(sync=True)
-    shapes = traitlets.List().tag(sync=True)
+    scales = traitlets.List(traitlets.Any()).tag(sync=True)
+    shapes = traitlets.List(traitlets.Any()).tag(sync=True)
     coefficients = traitlets.List(traitlets.CFloat(min=0)).tag(sync=True)
     digits = traitlets.Bytes(b"").tag(sync=True)
     labels = traitlets.List(traitlets.Int(min=0, max=9)).tag(sync=True)

@@ -3,7 +3,7 @@
 Networks with one hidden layer of rectified units, as in figure 3.1 of
 Askey-Doran (2021): batches of 100, Adam, a penalty on activity. A few dozen
 steps of each way are timed, after a warm-up, and scaled to an epoch; the
-fastest round counts. Four ways:
+fastest round counts. Four ways, and a bound:
 
 - "loader": the thesis's own, as its appendix C lists it, one network after
   the other: a DataLoader that turns image after image into a tensor, a hook,
@@ -15,11 +15,11 @@ fastest round counts. Four ways:
 - "tensors": a training loop on tensors that lie in memory, with hook and
   penalty, and nothing else;
 - "fused": that with Adam's fused kernel;
-- "product": no way to train, but the time in which the processor, at the rate
-  of its own matrix product, does the multiplications of an epoch and nothing
-  else: no way to train one after the other or together can be faster;
 - "ensemble": ours, as `sparse_book.training.run` runs it: ensembles planned
-  to the size of the cache, one process of one thread for each core.
+  to the size of the cache, one process of one thread for each core;
+- "product": the bound, no way to train: the time in which the processor, at
+  the rate of its own product of two large matrices, does the multiplications
+  of an epoch and nothing else.
 
 Ensembles, like the loops on tensors, train and do not look at validation
 images after every epoch: the book's studies do that once, at the end.

@@ -181,8 +181,8 @@ def pursuit_rows(
             ("Sparse Book", name, dtype, count, ours)
         )
         if spams is not None:  # its omp is order-recursive: a peer of both
-            # Its own defaults of eps and lambda1 are memory that nobody has
-            # set: in some processes, in single precision, no atom is chosen.
+            # Without eps and lambda1 it chose no atom at all in some processes
+            # (SPAMS 2.6.14, single precision), and the right ones in others.
             theirs = partial(
                 spams.omp,
                 in_columns(s),

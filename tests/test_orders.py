@@ -40,6 +40,8 @@ def test_runs_are_full_pure_and_without_repetition(
     for run in labels[seen].view(-1, length):
         assert len(run.unique()) <= classes
     assert torch.equal(seen, run_order(1, 2, labels, length, classes))
+    for seed in range(3, 8):  # networks of any seeds train together
+        assert len(run_order(seed, 0, labels, length, classes)) == len(seen)
 
 
 @settings(deadline=None)
@@ -52,6 +54,12 @@ def test_sets_of_classes_do_not_mix(labels: Tensor) -> None:
         partners.setdefault(other, set()).add(one)
     for one, others in partners.items():
         assert len(others | {one}) <= 2
+
+
+def test_one_class_a_run_keeps_all_that_fills_a_run() -> None:
+    labels = torch.tensor([0] * 5 + [1] * 7 + [2] * 9)
+    assert len(run_order(0, 0, labels, 3)) == 3 + 6 + 9
+    assert len(run_order(0, 0, labels, 4, 3)) == 20
 
 
 @settings(deadline=None)

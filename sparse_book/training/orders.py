@@ -85,8 +85,10 @@ def run_order(
         classes: how many classes share a run; divides the number of classes.
 
     Returns:
-        Image numbers, int64, run after run; each image at most once. Of each
-        set of classes fewer than `length` images are left out.
+        Image numbers, int64, run after run; each image at most once. There
+        are as many runs as any division into sets fills: equally many for
+        every seed and in every epoch. At most `length - 1` images for each
+        set of classes are left out.
 
     Raises:
         TypeError: a number that is no integer, or labels that are not int64.
@@ -113,7 +115,10 @@ def run_order(
             )
         runs.append(pool[: whole * length].reshape(whole, length))
     together = draw.permutation(np.concatenate(runs))
-    return torch.from_numpy(together.reshape(-1))
+    alone = int((np.bincount(where) // length).sum())
+    spare = total // classes * (length - 1)
+    kept = max(alone, -(-(len(where) - spare) // length))
+    return torch.from_numpy(together[:kept].reshape(-1))
 
 # %% ../../nbs/training/orders.ipynb #halves
 def two_task_order(

@@ -461,7 +461,7 @@ class _Run:
             "{elapsed} so far, {remaining} left{postfix}",
         )
         if progress:  # by a clock that nobody can set
-            self.bar._time = time.monotonic
+            self.bar._time = time.monotonic  # type: ignore[attr-defined]
             self.bar.start_t = self.bar.last_print_t = time.monotonic()
 
     def _work_of(self, group: Group) -> int:

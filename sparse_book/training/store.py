@@ -155,7 +155,15 @@ CREATE INDEX IF NOT EXISTS by_study ON networks (study);
 PRAGMA user_version = {STORE_VERSION};
 COMMIT;
 """
-_DAMAGE = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_NO_DAMAGE = (  # what SQLite says of a lock, a disk or a permission
+    "locked",
+    "disk I/O",
+    "disk is full",
+    "readonly",
+    "unable to open",
+    "permission",
+    "out of memory",
+)
 
 
 def _fault(connection: sqlite3.Connection) -> str:
@@ -176,9 +184,7 @@ def _fault(connection: sqlite3.Connection) -> str:
             if _digest([text]) != digest:
                 return "is damaged (an ensemble is not as it was written)"
     except (sqlite3.DatabaseError, ValueError, TypeError) as error:
-        # What SQLite itself refused may be a lock or a disk, and no damage.
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-        if code & 0xFF not in _DAMAGE:
+        if any(words in str(error) for words in _NO_DAMAGE):
             raise
         return f"is damaged or no store ({error})"
     return ""

@@ -14,7 +14,6 @@ import pickle
 import pickletools
 import struct
 import tarfile
-import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arrays import read_arrays
 from ..checks import check_floating
 from .store import PathLike, broken
 
@@ -437,18 +437,8 @@ def read_photographs(path: PathLike) -> tuple[Tensor, ...]:
         BrokenDataError: not such a file, or a damaged one.
         OSError: the file cannot be opened.
     """
-    try:
-        with open(path, "rb") as file, np.load(file) as arrays:
-            images = [arrays[name] for name in sorted(arrays)]
-    except (
-        EOFError,
-        KeyError,
-        TypeError,
-        ValueError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise broken(path, f"NumPy cannot read it ({error})") from None
+    arrays = read_arrays(path, broken)
+    images = [arrays[name] for name in sorted(arrays)]
     if not images:
         raise broken(path, "it holds no array")
     for image in images:
@@ -500,18 +490,10 @@ def read_cifar10_subset(path: PathLike) -> tuple[Tensor, Tensor]:
         BrokenDataError: not such a file, or a damaged one.
         OSError: the file cannot be opened.
     """
-    try:
-        with open(path, "rb") as file, np.load(file) as arrays:
-            pixels, labels = arrays["data"], arrays["labels"]
-    except (
-        EOFError,
-        KeyError,
-        TypeError,
-        ValueError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise broken(path, f"NumPy cannot read it ({error})") from None
+    arrays = read_arrays(path, broken)
+    if missing := {"data", "labels"} - set(arrays):
+        raise broken(path, f"it does not hold {', '.join(sorted(missing))}")
+    pixels, labels = arrays["data"], arrays["labels"]
     count = len(labels) if labels.ndim == 1 else 0
     kinds = {pixels.dtype, labels.dtype}
     if not count or kinds != {np.dtype(np.uint8)} or (labels > 9).any():

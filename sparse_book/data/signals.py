@@ -9,8 +9,6 @@ __all__ = ['SIMULATED', 'PHYSIONET', 'EPILEPSY_CLASSES', 'EPILEPSY_SPLITS', 'EPI
 
 # %% ../../nbs/data/signals.ipynb #imports
 import gzip
-import tokenize
-import zipfile
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arrays import read_arrays
 from sparse_book.checks import (
     check_choice,
     check_count,
@@ -369,34 +368,9 @@ _COLLECTED = {
 }
 
 # %% ../../nbs/data/signals.ipynb #read-saved
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of an npz file that holds no objects."""
-    try:
-        with zipfile.ZipFile(path) as members:
-            if bad := members.testzip():  # NumPy may stop before the sum
-                raise ValueError(f"{bad} does not have its checksum")
-        with open(path, "rb") as file, np.load(file) as arrays:
-            return {name: arrays[name] for name in arrays}
-    except (
-        AttributeError,
-        EOFError,
-        KeyError,
-        NotImplementedError,
-        OSError,
-        RuntimeError,
-        SyntaxError,
-        TypeError,
-        ValueError,
-        tokenize.TokenError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise broken(path, f"NumPy cannot read it ({error})") from None
-
-
 def _saved(name: str, path: Path) -> Recording:
     """Read a recording that `_save` wrote."""
-    arrays = _read_arrays(path)
+    arrays = read_arrays(path, broken)
     try:
         samples = torch.from_numpy(arrays["samples"])
         rate, unit, record = (
@@ -468,7 +442,7 @@ def _first_record(folder: Path, name: str) -> Path | None:
 def _collected(name: str, path: Path) -> Recording:
     """Read one signal of the collection."""
     record, rate, unit = _COLLECTED[name]
-    arrays = _read_arrays(path)
+    arrays = read_arrays(path, broken)
     if name not in arrays or arrays[name].shape != (_LENGTH,):
         raise broken(path, f"it does not hold {_LENGTH} samples of {name}")
     samples = torch.from_numpy(arrays[name])

@@ -18,6 +18,7 @@ import traitlets
 from anywidget import AnyWidget
 from torch import Tensor
 
+from ..arrays import read_arrays
 from ..checks import check_count, check_floating, check_number
 
 # %% ../../nbs/show/stored_networks.ipynb #rounded
@@ -135,23 +136,24 @@ def read_networks(path: Path) -> RoundedNetworks:
         ValueError: a file of another kind, or arrays that do not belong
             together; the message names the file.
     """
+    arrays = read_arrays(path)
+    if not {"codes", "scales", "coefficients"} <= set(arrays):
+        raise ValueError(f"{path} holds no rounded networks")
+    codes, scales = arrays["codes"], arrays["scales"]
+    prices = arrays["coefficients"]
     try:
-        with path.open("rb") as raw, np.load(raw) as file:
-            arrays = {name: file[name] for name in file.files}
-        codes, scales = arrays["codes"], arrays["scales"]
-        prices = arrays["coefficients"]
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        raise ValueError(f"{path} holds no rounded networks") from error
-    shapes = {
-        name.removeprefix("shape "): tuple(int(n) for n in array)
-        for name, array in arrays.items()
-        if name.startswith("shape ")
-    }
-    count, numbers = len(prices), sum(map(prod, shapes.values()))
+        shapes = {
+            name.removeprefix("shape "): tuple(int(n) for n in array)
+            for name, array in arrays.items()
+            if name.startswith("shape ")
+        }
+        count = len(prices)
+    except (TypeError, ValueError):
+        raise ValueError(f"{path} holds no rounded networks") from None
+    numbers = sum(map(prod, shapes.values()))
     fits = codes.dtype == np.int8 and codes.shape == (count, numbers)
-    if not fits or scales.shape != (count, len(shapes)):
+    kinds = scales.dtype == np.float32 and prices.dtype == np.float64
+    if not (fits and kinds) or scales.shape != (count, len(shapes)):
         raise ValueError(
             f"{path} is damaged: {codes.dtype} codes {codes.shape} and scales "
             f"{scales.shape} for {count} networks of {numbers} numbers"
@@ -175,17 +177,17 @@ def read_digits(path: Path) -> tuple[Tensor, Tensor]:
         FileNotFoundError: there is no such file.
         ValueError: a file of another kind; the message names it.
     """
-    try:
-        with path.open("rb") as raw, np.load(raw) as file:
-            images, labels = file["images"], file["labels"]
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        raise ValueError(f"{path} holds no digits") from error
-    if images.dtype != np.uint8 or images.shape != (len(labels), 1, 28, 28):
+    arrays = read_arrays(path)
+    if not {"images", "labels"} <= set(arrays):
+        raise ValueError(f"{path} holds no digits")
+    images, labels = arrays["images"], arrays["labels"]
+    whole = labels.dtype.kind in "iu" and labels.ndim == 1
+    if images.dtype != np.uint8 or images.shape != (labels.size, 1, 28, 28):
+        whole = False
+    if not whole or (labels > 9).any() or (labels < 0).any():
         raise ValueError(
             f"{path} is damaged: {images.dtype} images {images.shape} for "
-            f"{len(labels)} labels"
+            f"{labels.dtype} labels {labels.shape}"
         )
     pixels = torch.from_numpy(images).float() / 255
     return pixels, torch.from_numpy(labels).long()

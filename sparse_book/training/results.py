@@ -288,6 +288,7 @@ def export_results(
         },
         "ensembles": {str(n): ensembles[n] for n in sorted(used)},
     }
+    about["digest"] = _index_digest(about)
     texts[f"{study.name}.json"] = json.dumps(about, indent=1) + "\n"
     base = Path(folder)
     try:
@@ -320,11 +321,32 @@ def _read_table(path: Path, digest: str) -> list[Row]:
     text = path.read_bytes()
     if hashlib.sha256(text).hexdigest() != digest:
         raise ValueError("does not have the checksum that was noted for it")
-    lines = csv.DictReader(io.StringIO(text.decode("utf-8")))
+    lines = csv.DictReader(io.StringIO(text.decode("utf-8")), strict=True)
     return [
         {name: _value(name, cell) for name, cell in line.items()}
         for line in lines
     ]
+
+
+def _check_index(study: str, about: Mapping[str, Any]) -> None:
+    """Refuse a description that was changed, or that names other files.
+
+    Raises:
+        ValueError: it is not as it was written.
+    """
+    ours = {f"{study}{part}.csv" for part in ("", "-history", "-vectors")}
+    if not set(about["sha256"]) <= ours:
+        raise ValueError("names files that are not of this study")
+    known = about.get("digest")  # older files have none
+    if known is not None and known != _index_digest(about):
+        raise ValueError("is not as it was written")
+
+
+def _index_digest(about: Mapping[str, Any]) -> str:
+    """Return the checksum of a description, its own left out."""
+    rest = {name: value for name, value in about.items() if name != "digest"}
+    text = json.dumps(rest, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_results(study: str, folder: PathLike | None = None) -> StudyResults:
@@ -359,6 +381,7 @@ def read_results(study: str, folder: PathLike | None = None) -> StudyResults:
         about = json.loads(index.read_text(encoding="utf-8"))
         if about["version"] != RESULTS_VERSION:
             raise ValueError(f"is of version {about['version']!r}")
+        _check_index(study, about)
         tables = {}
         for name, digest in about["sha256"].items():
             broken = base / name
@@ -374,7 +397,14 @@ def read_results(study: str, folder: PathLike | None = None) -> StudyResults:
     except FileNotFoundError:
         reason = f"names {broken.name}, which is not there"
         broken = index
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        AttributeError,
+        KeyError,
+        RecursionError,
+        TypeError,
+        ValueError,
+        csv.Error,
+    ) as error:
         reason = f"cannot be used: it {error}"
     set_aside(broken, reason)
     raise missing
@@ -418,9 +448,10 @@ def import_results(
     groups: dict[str, list[NetworkRecord]] = {}
     for row in found.rows:
         number = str(row["ensemble"])
-        place = [row[axis] for axis in axes]
+        place = [row.get(axis) for axis in axes]
         there = keys.get(json.dumps([place, row["seed"], row["epochs"]]))
-        if there is None or ensembles[number]["checksum"] != loaded.checksum:
+        made_from = ensembles.get(number, {}).get("checksum")
+        if there is None or made_from != loaded.checksum:
             raise ValueError(
                 f"results of {study.name} are not from these data or this "
                 f"version of the study: {place}, seed {row['seed']}"

@@ -26,6 +26,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from multiprocessing.connection import wait as wait_for
 from multiprocessing.synchronize import Event
 from typing import Any, TypeAlias
 
@@ -322,9 +323,21 @@ def _deaf() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone.
+
+    A parent that was killed tells nobody: its workers would wait for ever.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait_for([parent.sentinel])
+        os._exit(1)
+
+
 def _begin_worker(study: Study, data: str | NamedData, stop: Event) -> None:
     """Prepare a worker process: one thread, data in memory."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     whole = study.load(data) if isinstance(data, str) else data
     _SHARED.update(data=whole, stop=stop)
@@ -447,6 +460,9 @@ class _Run:
             bar_format="{desc}: {percentage:3.0f}%|{bar}| "
             "{elapsed} so far, {remaining} left{postfix}",
         )
+        if progress:  # by a clock that nobody can set
+            self.bar._time = time.monotonic  # type: ignore[attr-defined]
+            self.bar.start_t = self.bar.last_print_t = time.monotonic()
 
     def _work_of(self, group: Group) -> int:
         """Return the cost of an ensemble, in parameters to train."""

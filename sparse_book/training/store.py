@@ -143,6 +143,7 @@ def set_aside(path: PathLike, reason: str) -> Path:
 
 # %% ../../nbs/training/store.ipynb #schema
 _SCHEMA = f"""
+BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS ensembles (
     id INTEGER PRIMARY KEY, provenance TEXT NOT NULL, digest TEXT NOT NULL
 );
@@ -152,7 +153,17 @@ CREATE TABLE IF NOT EXISTS networks (
 );
 CREATE INDEX IF NOT EXISTS by_study ON networks (study);
 PRAGMA user_version = {STORE_VERSION};
+COMMIT;
 """
+_NO_DAMAGE = (  # what SQLite says of a lock, a disk or a permission
+    "locked",
+    "disk I/O",
+    "disk is full",
+    "readonly",
+    "unable to open",
+    "permission",
+    "out of memory",
+)
 
 
 def _fault(connection: sqlite3.Connection) -> str:
@@ -164,7 +175,7 @@ def _fault(connection: sqlite3.Connection) -> str:
             return ""  # new, or made and killed before its first table
         if version != STORE_VERSION:
             return f"is a store of version {version}, not {STORE_VERSION}"
-        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if found != "ok":
             return f"is damaged ({found})"
         for row in connection.execute("SELECT * FROM networks"):
@@ -173,7 +184,7 @@ def _fault(connection: sqlite3.Connection) -> str:
             if _digest([text]) != digest:
                 return "is damaged (an ensemble is not as it was written)"
     except (sqlite3.DatabaseError, ValueError, TypeError) as error:
-        if "locked" in str(error):
+        if any(words in str(error) for words in _NO_DAMAGE):
             raise
         return f"is damaged or no store ({error})"
     return ""
@@ -202,18 +213,30 @@ class Store:
         self.path, self._timeout = Path(path), timeout
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = self._connect()
-            if fault := _fault(self._db):
-                self._db.close()
-                set_aside(self.path, fault)
-                self._db = self._connect()
-            with self._db:
-                self._db.executescript(_SCHEMA)
+            self._db = self._open()
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            if version != STORE_VERSION:  # new; else reading is enough
+                with self._db:
+                    self._db.executescript(_SCHEMA)
         except (sqlite3.Error, OSError) as error:
             raise StoreError(_explain(self.path, error)) from error
 
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.path, timeout=self._timeout)
+    def _open(self) -> sqlite3.Connection:
+        """Return a connection to a sound store; set a damaged one aside."""
+        while True:
+            there = self.path.stat().st_ino if self.path.exists() else None
+            connection = sqlite3.connect(self.path, timeout=self._timeout)
+            try:
+                fault = _fault(connection)
+            except BaseException:
+                connection.close()
+                raise
+            if not fault:
+                return connection
+            connection.close()
+            # Another process may have set it aside, and begun a new one.
+            if self.path.exists() and self.path.stat().st_ino == there:
+                set_aside(self.path, fault)
 
     def __enter__(self) -> "Store":
         """Return the store itself."""
@@ -285,17 +308,21 @@ class Store:
         rows = self._read("SELECT *", f"{where} ORDER BY key", values)
         try:
             return [_record(row) for row in rows]
-        except (sqlite3.DatabaseError, ValueError) as error:
+        except (sqlite3.DatabaseError, ValueError, TypeError) as error:
             raise StoreError(_explain(self.path, error)) from error
 
     def provenance(self) -> dict[int, dict[str, Any]]:
         """Return how the ensembles were trained, by their numbers.
 
         Raises:
-            StoreError: the file cannot be read.
+            StoreError: the file cannot be read, or a row is damaged.
         """
-        rows = self._read("SELECT id, provenance", table="ensembles")
-        return {number: json.loads(text) for number, text in rows}
+        found = {}
+        for number, text, digest in self._read("SELECT *", table="ensembles"):
+            if _digest([text]) != digest:
+                raise StoreError(f"{self.path}: an ensemble is damaged")
+            found[number] = json.loads(text)
+        return found
 
     def _read(
         self,
@@ -323,7 +350,10 @@ def _explain(path: Path, error: Exception) -> str:
         return f"{path}: another process holds the store; try again later"
     if "readonly" in text or "unable to open" in text:
         return f"{path} cannot be opened for writing ({text})"
-    return f"{path}: {text}"
+    return (
+        f"{path} cannot be used ({text}); what was finished before is kept. "
+        "Copy the file elsewhere if its disk fails, then run again"
+    )
 
 # %% ../../nbs/training/store.ipynb #default-store
 def default_store_path() -> Path:

@@ -309,6 +309,18 @@ class DropNestedTransitions(SphinxTransform):
                 node.parent.remove(node)
 
 
+class DropSharedNames(SphinxTransform):
+    """Boxes of proofs and exercises all bear one name: none may."""
+
+    default_priority = 890  # before links are resolved
+    shared = ("proof-content", "exercise-content", "solution-content")
+
+    def apply(self, **kwargs: Any) -> None:
+        """Take these names from the sections that have them."""
+        for node in self.document.findall(nodes.section):
+            node["ids"] = [n for n in node["ids"] if n not in self.shared]
+
+
 def _on_config(app: Sphinx, config: Config) -> None:
     import anywidget
 
@@ -319,7 +331,7 @@ def _on_config(app: Sphinx, config: Config) -> None:
         shutil.copyfile(runtime, copy)
     config.html_static_path.append(str(ASSETS))
     config.html_css_files.append("book.css")
-    config.html_js_files.append("offline.js")
+    config.html_js_files += ["offline.js", "reading.js"]
     config.mathjax_path = "vendor/tex-svg-full.js"
     config.nb_ipywidgets_js = {name: {} for name in SCRIPTS}
 
@@ -350,6 +362,7 @@ def _choose_scripts(
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect the handlers."""
     app.add_transform(DropNestedTransitions)
+    app.add_transform(DropSharedNames)
     app.add_directive("api-reference", ApiReference)
     app.connect("source-read", _on_source_read)
     app.connect("env-get-outdated", _outdated)

@@ -31,7 +31,8 @@ PAGE = """<!DOCTYPE html><html><head>
 <a href="#one">here</a> <a href="https://example.org/x.html#y">out</a>
 <a href="../../genindex.html#z">index</a>
 <img alt="of 1 &gt; 0" src="../../_images/a.png"></p>
-<pre><span class="k">if</span><span class="w"> </span><span class="n">x</span></pre>
+<pre><span class="k">if</span><span class="w"> </span>\
+<span class="n">x</span></pre>
 <script>const text = '<a href="#one">';</script>
 </section></article></body></html>"""
 

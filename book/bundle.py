@@ -1,9 +1,10 @@
-"""Leave the built book in one piece as well: a page to print, a PDF, a zip.
+"""Leave the built book in one piece as well: a page to print, and a zip.
 
-`print.html` holds every page in reading order, its links turned inward; the
-PDF is that page as Chromium prints it, with outline, links and page numbers;
-the zip is the whole folder. Without Chromium there is no PDF, and that is no
-failure: any browser prints `print.html`.
+`print.html` holds every page in reading order, its links turned inward, for
+any browser to print. The zip is the whole folder. Both take seconds, so
+`make book` makes them. Run as a program, as `make pdf` does, this file prints
+`print.html` with Chromium: a PDF with outline, links and page numbers, which
+takes minutes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import posixpath
 import re
 import shutil
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -25,7 +27,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = "sparse-book"
 EPOCH = (2026, 1, 1, 0, 0, 0)  # of every file in the zip: same book, same zip
-PAGE_SECONDS = 600
+PAGE_SECONDS = 1800
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 README = """Sparse Book, to be read without a network
 
@@ -54,7 +56,7 @@ MATHJAX = """<script>window.MathJax = {
     enableMenu: false,
     processHtmlClass: "tex2jax_process|mathjax_process|math|output_area",
   },
-  svg: { fontCache: "global" },
+  svg: { fontCache: "none" },
 };</script>"""
 STYLE = """<style>
 @page { margin: 16mm 14mm 18mm; }
@@ -242,6 +244,7 @@ def write_pdf(source: Path, target: Path, program: str) -> None:
             path=target,
             format="A4",
             prefer_css_page_size=True,
+            scale=0.8,
             print_background=True,
             tagged=True,
             outline=True,
@@ -276,10 +279,9 @@ def files_of(site: Path) -> list[tuple[str, Path]]:
     return sorted(found)
 
 
-def digest_of(site: Path, program: str | None) -> str:
+def digest_of(site: Path) -> str:
     """Return a digest of all that the bundle is made of."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    digest.update(f"{program}\0".encode())
     for name, path in files_of(site):
         if name != "print.html":
             digest.update(f"{name}\0".encode() + path.read_bytes() + b"\0")
@@ -287,39 +289,47 @@ def digest_of(site: Path, program: str | None) -> str:
 
 
 def bundle(root: Path, site: Path, pages: list[str]) -> None:
-    """Write print.html into a built book, and beside it the PDF and the zip.
+    """Write print.html into a built book, and the zip beside it.
 
-    Does nothing if the book is as it was. Says what was left out and why.
+    Does nothing if the book is as it was.
     """
     start, build = time.monotonic(), site.parent
-    stamp = build / "bundle.stamp"
-    pdf = build / f"{FOLDER}.pdf"
-    archive = build / f"{FOLDER}.zip"
-    program = chromium()
-    digest = digest_of(site, program)
-    made = [archive, site / "print.html"] + [pdf] * bool(program)
+    stamp, archive = build / "bundle.stamp", build / f"{FOLDER}.zip"
+    digest = digest_of(site)
     if (
-        all(path.is_file() for path in made)
+        archive.is_file()
+        and (site / "print.html").is_file()
         and stamp.is_file()
         and stamp.read_text(encoding="ascii") == digest
     ):
         return
     stamp.unlink(missing_ok=True)
-    pdf.unlink(missing_ok=True)
     page = write_one_page(root, site, pages)
     write_zip(site, archive)
-    lacking = "" if program else "no Chromium was found (variable CHROMIUM)"
-    if program:
-        try:
-            write_pdf(page, pdf, program)
-        except Exception as fault:  # a browser that does not start, or stops
-            lacking = f"{type(fault).__name__}: {fault}"
-            pdf.unlink(missing_ok=True)
-    if lacking:
-        print(f"No PDF: {lacking}. Any browser prints {page.name}, which lies")
-        print("beside index.html.")
-    if not (program and lacking):  # what failed is tried again
-        stamp.write_text(digest, encoding="ascii")
-    names = [path.name for path in (archive, pdf) if path.is_file()]
-    seconds = time.monotonic() - start
-    print(f"Bundled {' and '.join(names)} in {seconds:.0f} s.")
+    stamp.write_text(digest, encoding="ascii")
+    print(
+        f"Bundled {archive.name}, and {page.name} for printing, "
+        f"in {time.monotonic() - start:.0f} s."
+    )
+
+
+def main() -> int:
+    """Print the built book's one page as a PDF; return the exit status."""
+    source = ROOT / "_build" / "html" / "print.html"
+    target = ROOT / "_build" / f"{FOLDER}.pdf"
+    if not source.is_file():
+        print("There is no book yet: run make book.")
+        return 1
+    program = chromium()
+    if program is None:
+        print("No Chromium was found (variable CHROMIUM). Print the page")
+        print(f"{source.relative_to(ROOT)} from any browser instead.")
+        return 1
+    print("Printing the whole book takes minutes and some GB of memory.")
+    write_pdf(source, target, program)
+    print(f"Wrote {target.relative_to(ROOT)}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

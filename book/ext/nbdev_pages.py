@@ -320,16 +320,21 @@ class DropNestedTransitions(SphinxTransform):
                 node.parent.remove(node)
 
 
-class DropSharedNames(SphinxTransform):
-    """Boxes of proofs and exercises all bear one name: none may."""
+class NumberSharedNames(SphinxTransform):
+    """Boxes of proofs and exercises all bear one name: number them."""
 
-    default_priority = 890  # before links are resolved
+    default_priority = 890  # when all boxes are there
     shared = ("proof-content", "exercise-content", "solution-content")
 
     def apply(self, **kwargs: Any) -> None:
-        """Take these names from the sections that have them."""
-        for node in self.document.findall(nodes.section):
-            node["ids"] = [n for n in node["ids"] if n not in self.shared]
+        """Give each such section a name of its own."""
+        sections = self.document.findall(nodes.section)
+        boxes = [s for s in sections if set(s["ids"]) & set(self.shared)]
+        for n, box in enumerate(boxes, 1):
+            box["ids"] = [
+                f"{name}-{n}" if name in self.shared else name
+                for name in box["ids"]
+            ]
 
 
 def launch_options(settings: Path) -> dict[str, Any]:
@@ -399,7 +404,7 @@ def _choose_scripts(
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect the handlers."""
     app.add_transform(DropNestedTransitions)
-    app.add_transform(DropSharedNames)
+    app.add_transform(NumberSharedNames)
     app.add_directive("api-reference", ApiReference)
     app.connect("source-read", _on_source_read)
     app.connect("env-get-outdated", _outdated)
@@ -409,7 +414,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-skip-member", _skip_inherited)
     return {
         "version": "1",
-        "env_version": 1,
+        "env_version": 2,
         "parallel_read_safe": True,
         "parallel_write_safe": True,
     }

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "book" / "ext"))
+sys.path[:0] = [str(ROOT / "book"), str(ROOT / "book" / "ext")]
 
 import nbformat
 import yaml
@@ -30,6 +30,7 @@ from jupyter_cache.base import CacheBundleIn
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
+from bundle import bundle
 from nbdev_pages import convert
 
 BUILD = ROOT / "_build"
@@ -213,6 +214,7 @@ def main() -> int:
             return 1
         STAMP.write_text(digest, encoding="ascii")
         print(f"Built {len(pages)} pages in {time.monotonic() - start:.0f} s.")
+    bundle(ROOT, HTML, listed_pages())
     print(f"The book is ready. Open {index.relative_to(ROOT)} in a browser.")
     return 0
 

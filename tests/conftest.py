@@ -75,6 +75,7 @@ def screen(request: pytest.FixtureRequest) -> str:
 def page_of(browser: Browser, screen: str) -> Iterator[Callable[[str], Page]]:
     """Open a built page from its file; outside requests and errors fail."""
     context = browser.new_context(**SCREENS[screen])
+    context.set_default_timeout(120_000)  # the machine may be busy
     outside: list[str] = []
     errors: list[str] = []
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache, partial
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -18,7 +21,14 @@ from conftest import HTML, ROOT
 sys.path.insert(0, str(ROOT / "book"))
 from build import listed_pages
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
 PAGES = listed_pages()
+# Looked at whole, with what is alike on every page: bars, code, equations.
+WHOLE = {"nbs/index", "nbs/linear/thresholding", "nbs/measures/metrics"}
+GENERATED = ("genindex", "prf-prf", "search")
+WIDGET_KIND = "application/vnd.jupyter.widget-view+json"
 SCHEMES = {"http", "https", "mailto"}
 
 
@@ -50,6 +60,10 @@ class Links(HTMLParser):
             self.loads.append(str(values["href"]))
         if tag == "img":
             self.images.append(values)
+
+
+def text_of(name: str) -> str:
+    return (HTML / f"{name}.html").read_text(encoding="utf-8")
 
 
 @cache
@@ -103,6 +117,36 @@ def test_no_other_scripts_than_those_that_lie_beside() -> None:
             )
 
 
+def faults_for_readers(page: Page, screen: str, whole: bool) -> list[str]:
+    """Return what axe finds serious or critical: rule, place, why.
+
+    By day every rule is checked; at night, what depends on colours; on a
+    phone, whether what scrolls there can be scrolled by keys.
+    """
+    from axe_playwright_python.sync_playwright import Axe
+
+    options: dict = {"resultTypes": ["violations"]}
+    if screen != "light":
+        rules = ["color-contrast", "link-in-text-block"]
+        if screen == "phone":
+            rules = ["scrollable-region-focusable"]
+        options["runOnly"] = {"type": "rule", "values": rules}
+    context = None
+    if not whole:
+        context = {
+            "include": [["article"]],
+            "exclude": [["mjx-container"], [".highlight"]],
+        }
+    found = Axe().run(page, context, options).response["violations"]
+    return [
+        f"{rule['id']} ({rule['impact']}) at {node['target']}: "
+        f"{node['failureSummary']}"
+        for rule in found
+        if rule["impact"] in {"serious", "critical"}
+        for node in rule["nodes"]
+    ]
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_page_in_a_browser(page_of, screen: str, name: str) -> None:
     page = page_of(name)
@@ -116,6 +160,44 @@ def test_page_in_a_browser(page_of, screen: str, name: str) -> None:
     assert "Traceback" not in text
     theme = page.evaluate("document.documentElement.dataset.theme")
     assert theme == ("dark" if screen == "dark" else "light")
+    assert not faults_for_readers(page, screen, whole=name in WHOLE)
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_generated_page_is_accessible(page_of, screen: str, name: str) -> None:
+    assert not faults_for_readers(page_of(name), screen, whole=True)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_names_within_a_page_are_unique(name: str) -> None:
+    text = re.sub(r"(?s)<script.*?</script>", "", text_of(name))
+    names = Counter(re.findall(r'<[^<>]*\sid="([^"]*)"', text))
+    assert not [each for each, count in names.items() if count > 1]
+
+
+def test_paper_is_light_and_whole(page_of, screen: str) -> None:
+    """On paper: no bars, day's colours, solutions shown, nothing cut."""
+    page = page_of("nbs/linear/pursuit")
+    page.emulate_media(media="print")
+    page.wait_for_function(
+        "document.documentElement.dataset.theme === 'light'"
+    )
+    for furniture in (".bd-sidebar-primary", ".prev-next-footer", ".copybtn"):
+        assert not page.locator(furniture).first.is_visible()
+    assert page.locator(".solution p").last.is_visible()
+    cut = page.evaluate(
+        """[...document.querySelectorAll(
+            ".bd-content :is(div.math, pre, .text_html, article)")]
+        .filter(e => e.checkVisibility()
+            && getComputedStyle(e).overflowX !== "visible"
+            && e.scrollWidth > e.clientWidth + 1).map(e => e.outerHTML)"""
+    )
+    assert not cut
+    page.emulate_media(media="screen")
+    page.wait_for_function(
+        "theme => document.documentElement.dataset.theme === theme",
+        arg="dark" if screen == "dark" else "light",
+    )
 
 
 def test_search_works_from_a_file(page_of, screen: str) -> None:
@@ -162,10 +244,12 @@ def test_pages_over_http(browser, served: str) -> None:
     tab = context.new_page()
     tab.on("console", note)
     for name in PAGES:
+        # Other pages load nothing that a file does not.
+        if name != "nbs/index" and WIDGET_KIND not in text_of(name):
+            continue
         tab.goto(f"{served}/{name}.html")
-        tab.wait_for_load_state("networkidle")
-        state = "script[type='application/vnd.jupyter.widget-view+json']"
-        if tab.locator(state).count():
-            tab.wait_for_selector(".sb-widget")
+        tab.wait_for_selector(".sb-widget")
+    tab.goto(f"{served}/search.html?q=sparse")
+    tab.wait_for_selector("#search-results li .context")
     context.close()
     assert not outside and not errors

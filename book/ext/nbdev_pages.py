@@ -12,6 +12,7 @@ Sphinx is pointed at the vendored scripts.
 from __future__ import annotations
 
 import ast
+import configparser
 import hashlib
 import json
 import re
@@ -19,6 +20,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from docutils import nodes
 from docutils.statemachine import StringList
@@ -35,6 +37,13 @@ ASSETS = ROOT / "book" / "assets"
 SCRIPTS = ("vendor/require.js", "widgets-config.js", "vendor/embed-amd.js")
 DIRECTIVE = re.compile(r"\s*#\s*\|\s*([\w-]+)\s*:?\s*(.*?)\s*$")
 OFF = {"false", "no", "0"}
+INSTALL = "install"  # the id of the cell that installs the library
+RESERVED = re.compile(r"(^|\.)(example(\.\w+)?|test|invalid|localhost)$")
+LAUNCHERS = {
+    "binderhub_url": "https://mybinder.org",
+    "colab_url": "https://colab.research.google.com",
+    "notebook_interface": "jupyterlab",
+}
 
 
 # Directives become tags.
@@ -94,6 +103,8 @@ def convert(notebook: dict[str, Any]) -> dict[str, Any]:
     cells: list[dict[str, Any]] = [_state_cell(notebook)]
     module, known = "", set()
     for cell in notebook["cells"]:
+        if cell.get("id") == INSTALL:
+            continue  # for those who launch the notebook elsewhere
         if cell["cell_type"] == "code":
             directives, body = split_directives("".join(cell["source"]))
             module = directives.get("default_exp") or module
@@ -169,7 +180,7 @@ def library_state(notebook: dict[str, Any]) -> str:
     code = [
         "".join(cell["source"])
         for cell in notebook["cells"]
-        if cell["cell_type"] == "code"
+        if cell["cell_type"] == "code" and cell.get("id") != INSTALL
     ]
     bodies = [split_directives(text)[1] for text in code]
     plain = [re.sub(r"^[%!].*$", "", body, flags=re.M) for body in bodies]
@@ -309,6 +320,48 @@ class DropNestedTransitions(SphinxTransform):
                 node.parent.remove(node)
 
 
+class NumberSharedNames(SphinxTransform):
+    """Boxes of proofs and exercises all bear one name: number them."""
+
+    default_priority = 890  # when all boxes are there
+    shared = ("proof-content", "exercise-content", "solution-content")
+
+    def apply(self, **kwargs: Any) -> None:
+        """Give each such section a name of its own."""
+        sections = self.document.findall(nodes.section)
+        boxes = [s for s in sections if set(s["ids"]) & set(self.shared)]
+        for n, box in enumerate(boxes, 1):
+            box["ids"] = [
+                f"{name}-{n}" if name in self.shared else name
+                for name in box["ids"]
+            ]
+
+
+def launch_options(settings: Path) -> dict[str, Any]:
+    """Return the theme's options for buttons that launch a notebook.
+
+    The address of the repository is `git_url` of settings.ini. A name that
+    the standards reserve, such as example.org, stands for none: a button
+    would lead nowhere. Colab opens what lies on GitHub only.
+    """
+    parser = configparser.ConfigParser()
+    parser.read(settings, encoding="utf-8")
+    given = parser["DEFAULT"]
+    address = given.get("git_url", "")
+    host = urlsplit(address).hostname or ""
+    if not host or RESERVED.search(host):
+        return {}
+    buttons = dict(LAUNCHERS)
+    if host != "github.com":
+        del buttons["colab_url"]
+    return {
+        "repository_url": address,
+        "repository_branch": given.get("branch", "main"),
+        "path_to_docs": "",
+        "launch_buttons": buttons,
+    }
+
+
 def _on_config(app: Sphinx, config: Config) -> None:
     import anywidget
 
@@ -317,9 +370,10 @@ def _on_config(app: Sphinx, config: Config) -> None:
     copy = vendor / "anywidget.js"
     if not copy.exists() or copy.read_bytes() != runtime.read_bytes():
         shutil.copyfile(runtime, copy)
+    config.html_theme_options.update(launch_options(ROOT / "settings.ini"))
     config.html_static_path.append(str(ASSETS))
     config.html_css_files.append("book.css")
-    config.html_js_files.append("offline.js")
+    config.html_js_files += ["offline.js", "reading.js"]
     config.mathjax_path = "vendor/tex-svg-full.js"
     config.nb_ipywidgets_js = {name: {} for name in SCRIPTS}
 
@@ -350,6 +404,7 @@ def _choose_scripts(
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect the handlers."""
     app.add_transform(DropNestedTransitions)
+    app.add_transform(NumberSharedNames)
     app.add_directive("api-reference", ApiReference)
     app.connect("source-read", _on_source_read)
     app.connect("env-get-outdated", _outdated)
@@ -359,7 +414,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-skip-member", _skip_inherited)
     return {
         "version": "1",
-        "env_version": 1,
+        "env_version": 2,
         "parallel_read_safe": True,
         "parallel_write_safe": True,
     }

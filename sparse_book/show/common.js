@@ -105,9 +105,23 @@ export function button(parent, label, onClick) {
 /** A sentence that says what the picture shows; screen readers hear its changes. */
 export const readout = (parent) => html(parent, "p", { class: "sb-readout", role: "status", "aria-live": "polite" });
 
+/** Let the Tab key reach a box while its content is larger than it, so that the arrow keys scroll it. */
+export function scrollable(box, label) {
+  if (typeof ResizeObserver === "undefined") return;
+  const names = { tabindex: "0", role: "group", "aria-label": label };
+  const check = () => {
+    const scrolls = box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1;
+    for (const [name, value] of Object.entries(names)) scrolls ? box.setAttribute(name, value) : box.removeAttribute(name);
+  };
+  const observer = new ResizeObserver(check);
+  for (const node of [box, ...box.children]) observer.observe(node);
+}
+
 /** A table from a header and rows of cells; `set(rows)` replaces the body. */
 export function table(parent, caption, header) {
-  const node = html(html(parent, "div", { class: "sb-table" }), "table");
+  const box = html(parent, "div", { class: "sb-table" });
+  const node = html(box, "table");
+  scrollable(box, caption);
   html(node, "caption", {}, caption);
   const line = html(html(node, "thead"), "tr");
   for (const text of header) html(line, "th", { scope: "col" }, text);

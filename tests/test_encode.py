@@ -11,11 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import ROOT
 from sparse_book import cli
 from sparse_book.data.load import load
 from sparse_book.linear import encode
 from sparse_book.linear.dictionaries import random_dictionary
+
+from conftest import ROOT
 
 PHOTO = load("photographs").images[1][100:228, 200:328]
 
@@ -182,7 +183,7 @@ def test_kinds_of_images(mode: str, suffix: str, tmp_path: Path) -> None:
     picture.save(path)
     image = encode.read_grey(path)
     assert image.shape == PHOTO.shape
-    assert 0 <= float(image.min()) and float(image.max()) <= 1
+    assert float(image.min()) >= 0 and float(image.max()) <= 1
     if mode != "1":  # lossy formats stay close, the others are exact
         exact = suffix in ("png", "bmp", "tiff")
         assert (image - PHOTO).abs().mean() < (1e-6 if exact else 0.03)

@@ -85,16 +85,36 @@ def _parser() -> argparse.ArgumentParser:
 
 # %% ../nbs/cli.ipynb #helpers
 def _study(name: str) -> "Study":
-    """Return a study by its name.
+    """Return a study by its name, or a reader's as MODULE:NAME.
 
     Raises:
         ValueError: unknown; the message lists the valid names.
     """
+    if ":" in name:
+        return _own_study(*name.split(":", 1))
     from sparse_book.checks import check_choice
     from sparse_book.studies.registry import all_studies
 
     studies = all_studies()
     return studies[check_choice("study", name, tuple(studies))]
+
+
+def _own_study(module: str, name: str) -> "Study":
+    """Return a study of a module in this folder or of an installed one."""
+    import importlib
+    import os
+
+    from sparse_book.training.study import Study
+
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError as error:
+        raise ValueError(f"cannot import {module!r}: {error}") from None
+    if not isinstance(found, Study):
+        raise ValueError(f"{module}:{name} must be a Study, got {found!r}")
+    return found
 
 
 def _store(path: str | None) -> "Store":

@@ -296,7 +296,8 @@ def _skip_inherited(
     app: Sphinx, what: str, name: str, obj: object, skip: bool, options: Any
 ) -> bool | None:
     """Leave out members without a docstring of this library's own."""
-    module = getattr(obj, "__module__", "") or ""
+    getter = getattr(obj, "fget", None) or obj  # a property has no module
+    module = getattr(getter, "__module__", "") or ""
     return None if module.startswith(PACKAGE) else True
 
 

@@ -12,9 +12,37 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sparse_book.linear.encode import EncodingReport
     from sparse_book.studies.claims import Artefact, Claim
     from sparse_book.training.store import Store
     from sparse_book.training.study import Study
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+# %% ../nbs/cli.ipynb #photo-parser
+def _add_photo_commands(commands: "Commands") -> None:
+    """Describe the commands that code photographs and put them together."""
+    encode = commands.add_parser("encode", help="sparse codes of a photograph")
+    add = encode.add_argument
+    add("photo", metavar="PHOTO", help="any image that Pillow reads")
+    add("--output", help="file of codes; beside PHOTO by default")
+    add("--reconstruct", metavar="PNG", help="also write it as decoded")
+    add("--dictionary", metavar="NPZ", help="in place of the package's own")
+    add("--learn", metavar="PHOTO", nargs="+", help="learn a dictionary here")
+    add("--atoms", type=int, default=128, help="to learn (128)")
+    add("--side", type=int, default=8, help="of the patches to learn (8)")
+    add("--seed", type=int, default=0, help="of learning (0)")
+    add("--method", default="omp", help="omp or lasso")
+    add("--atoms-per-patch", type=int, default=16, help="omp: at most (16)")
+    add("--tolerance", type=float, default=4.0, help="omp: error, greys (4)")
+    add("--penalty", type=float, default=20.0, help="lasso: λ, greys (20)")
+    add("--stride", type=int, help="between patches, pixels; the side")
+    add("--step", type=float, default=8.0, help="of coefficients, greys (8)")
+    decode = commands.add_parser("decode", help="a photograph from its codes")
+    decode.add_argument("codes", metavar="CODES")
+    decode.add_argument("output", metavar="PNG")
 
 # %% ../nbs/cli.ipynb #parser
 def _parser() -> argparse.ArgumentParser:
@@ -50,22 +78,43 @@ def _parser() -> argparse.ArgumentParser:
     )
     back.add_argument("study", metavar="STUDY")
     back.add_argument("--folder", help="of the results; results/studies")
+    _add_photo_commands(commands)
     for command in (run, status, export, back):
         command.add_argument("--store", help="file of results")
     return parser
 
 # %% ../nbs/cli.ipynb #helpers
 def _study(name: str) -> "Study":
-    """Return a study by its name.
+    """Return a study by its name, or a reader's as MODULE:NAME.
 
     Raises:
         ValueError: unknown; the message lists the valid names.
     """
+    if ":" in name:
+        return _own_study(*name.split(":", 1))
     from sparse_book.checks import check_choice
     from sparse_book.studies.registry import all_studies
 
     studies = all_studies()
     return studies[check_choice("study", name, tuple(studies))]
+
+
+def _own_study(module: str, name: str) -> "Study":
+    """Return a study of a module in this folder or of an installed one."""
+    import importlib
+    import os
+
+    from sparse_book.training.study import Study
+
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError as error:
+        raise ValueError(f"cannot import {module!r}: {error}") from None
+    if not isinstance(found, Study):
+        raise ValueError(f"{module}:{name} must be a Study, got {found!r}")
+    return found
 
 
 def _store(path: str | None) -> "Store":
@@ -220,6 +269,78 @@ def _import(options: argparse.Namespace) -> int:
         print(f"{count} networks of {study.name} are back in {store.path}")
     return 0
 
+# %% ../nbs/cli.ipynb #photo-commands
+def _encode(options: argparse.Namespace) -> int:
+    """Code a photograph."""
+    from pathlib import Path
+
+    from sparse_book.linear import encode as images
+
+    if options.dictionary and options.learn:
+        raise ValueError("--dictionary and --learn exclude each other")
+    if options.learn:
+        atoms = images.learn_image_dictionary(
+            [images.read_grey(path) for path in options.learn],
+            atoms=options.atoms,
+            side=options.side,
+            seed=options.seed,
+            progress=True,
+        )
+    elif options.dictionary:
+        atoms = images.read_dictionary(options.dictionary)
+    else:
+        atoms = images.shipped_dictionary()
+    photo = Path(options.photo)
+    codes = options.output or Path(f"{photo}.codes.npz")
+    report = images.encode_file(
+        photo,
+        codes,
+        atoms,
+        rebuilt=options.reconstruct,
+        method=options.method,
+        active=options.atoms_per_patch,
+        tolerance=options.tolerance,
+        penalty=options.penalty,
+        stride=options.stride,
+        step=options.step,
+        progress=True,
+    )
+    _print_report(report, Path(codes))
+    return 0
+
+# %% ../nbs/cli.ipynb #photo-report
+def _print_report(report: "EncodingReport", codes: "Path") -> None:
+    """Print what coding a photograph found."""
+    code = report.encoded
+    pixels = code.height * code.width
+    print(f"photograph   {code.width} × {code.height} pixels")
+    print(
+        f"patches      {len(code.means)} of {code.side} × {code.side}, "
+        f"{code.atom_count} atoms, dictionary {code.digest}"
+    )
+    print(f"active       {report.active:.2f} atoms per patch")
+    print(f"PSNR         {report.psnr:.2f} dB")
+    print(
+        f"bits         {report.bits / pixels:.3f} per pixel, estimated; "
+        f"file {8 * codes.stat().st_size / pixels:.3f}"
+    )
+    print(f"seconds      {report.seconds:.2f}")
+    print(f"codes        {codes}")
+
+
+def _decode(options: argparse.Namespace) -> int:
+    """Put a photograph together."""
+    from pathlib import Path
+
+    from sparse_book.linear import encode as images
+
+    if Path(options.codes).resolve() == Path(options.output).resolve():
+        raise ValueError("CODES and PNG must be different files")
+    image = images.decode_image(*images.load_codes(options.codes))
+    images.write_grey(options.output, image)
+    print(f"{options.output}: {image.shape[1]} × {image.shape[0]} pixels")
+    return 0
+
 # %% ../nbs/cli.ipynb #main
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `sparse-book`.
@@ -245,6 +366,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "show": _show,
         "export": _export,
         "import": _import,
+        "encode": _encode,
+        "decode": _decode,
     }
     if options.command is None:
         parser.print_help()

@@ -5,8 +5,9 @@ knows; every exported function or class becomes a target, so that
 `` {py:func}`~sparse_book.measures.sparsity.gini` `` leads to the cell that
 defines it; a hidden first cell names the state of the library code that the
 page imports, so that the execution cache notices edits of the library; the
-`api-reference` directive lists everything exported, from its docstrings; and
-Sphinx is pointed at the vendored scripts.
+`api-reference` directive lists everything exported, from its docstrings, whose
+labels of equations lead to the equations, as a line below each equation leads
+to the functions; and Sphinx is pointed at the vendored scripts.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from urllib.parse import urlsplit
 
 from docutils import nodes
 from docutils.statemachine import StringList
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 from sphinx.transforms import SphinxTransform
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import nested_parse_with_titles
 
@@ -242,7 +245,7 @@ def _outdated(
             now = _state_cell(json.loads(path.read_text(encoding="utf-8")))
             if now["source"] != state:
                 stale.append(docname)
-    return stale
+    return stale + sorted(_moved_equations(env) - removed)
 
 
 # The reference: every exported name, from its docstring.
@@ -304,8 +307,90 @@ def _skip_inherited(
     app: Sphinx, what: str, name: str, obj: object, skip: bool, options: Any
 ) -> bool | None:
     """Leave out members without a docstring of this library's own."""
-    module = getattr(obj, "__module__", "") or ""
+    getter = getattr(obj, "fget", None) or obj  # a property has no module
+    module = getattr(getter, "__module__", "") or ""
     return None if module.startswith(PACKAGE) else True
+
+
+# Every equation leads to the functions that compute it.
+
+
+def equation_functions() -> dict[str, list[tuple[str, str]]]:
+    """Return, for each label in a docstring, (kind, name) of who names it.
+
+    Only exported functions and classes count, since they alone are targets;
+    what a method says counts for its class.
+    """
+    found: dict[str, list[tuple[str, str]]] = {}
+    for path in sorted((ROOT / PACKAGE).rglob("*.py")):
+        if path.name.startswith("_"):
+            continue
+        text = path.read_text(encoding="utf-8")
+        kinds = {name: kind for kind, name in public_names(text)}
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for node in ast.parse(text).body:
+            name = getattr(node, "name", "")
+            if name not in kinds:
+                continue
+            entry = (kinds[name], f"{module}.{name}")
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.FunctionDef | ast.ClassDef):
+                    words = ast.get_docstring(inner) or ""
+                    for match in LABEL.finditer(words):
+                        owners = found.setdefault(match[0], [])
+                        if match[1] == "eq" and entry not in owners:
+                            owners.append(entry)
+    return {label: owners for label, owners in found.items() if owners}
+
+
+def _moved_equations(env: BuildEnvironment) -> set[str]:
+    """Name the pages with equations that other functions compute now."""
+    before: dict[str, list[tuple[str, str]]]
+    before = getattr(env, "equation_functions", {})
+    now = equation_functions()
+    env.equation_functions = now
+    equations = env.get_domain("math").equations
+    return {
+        equations[label][0]
+        for label in before.keys() | now.keys()
+        if before.get(label) != now.get(label) and label in equations
+    }
+
+
+class LinkEquations(SphinxPostTransform):
+    """Say below a labelled equation which functions compute it."""
+
+    default_priority = 5  # before references are resolved
+    formats = ("html",)
+
+    def run(self, **kwargs: Any) -> None:
+        """Add a line of links, made from the functions' docstrings."""
+        known = getattr(self.env, "equation_functions", {})
+        for block in list(self.document.findall(nodes.math_block)):
+            owners = known.get(block.get("label"))
+            if owners:
+                line = nodes.paragraph(classes=["computed-by"])
+                line += nodes.Text("computed by ")
+                for n, (kind, name) in enumerate(owners):
+                    line += nodes.Text(", ") if n else nodes.Text("")
+                    line += self.link(kind, name)
+                place = block.parent.index(block) + 1
+                block.parent.insert(place, line)
+
+    def link(self, kind: str, name: str) -> addnodes.pending_xref:
+        """Return a reference to the cell that defines a function."""
+        role = "func" if kind == "function" else "class"
+        short = name.rpartition(".")[2]
+        return addnodes.pending_xref(
+            "",
+            nodes.literal("", short, classes=["xref", "py", f"py-{role}"]),
+            refdomain="py",
+            reftype=role,
+            reftarget=name,
+            refdoc=self.env.docname,
+            refexplicit=True,
+            refwarn=True,
+        )
 
 
 class DropNestedTransitions(SphinxTransform):
@@ -405,6 +490,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Connect the handlers."""
     app.add_transform(DropNestedTransitions)
     app.add_transform(NumberSharedNames)
+    app.add_post_transform(LinkEquations)
     app.add_directive("api-reference", ApiReference)
     app.connect("source-read", _on_source_read)
     app.connect("env-get-outdated", _outdated)

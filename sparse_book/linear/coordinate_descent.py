@@ -442,11 +442,11 @@ def coordinate_descent(
 ) -> SparseCodes:
     """Minimise the lasso objective one coefficient at a time.
 
-    Algorithm alg-coordinate-descent of the page "Coordinate descent", over a
-    working set, finished by conjugate gradients, compiled, one signal per
-    thread (`torch.set_num_threads`). Minimises ½‖s − Φa‖² + λ‖a‖₁ for
-    every signal. The first call compiles for some seconds; later processes
-    find the result on disk.
+    Algorithm alg-coordinate-descent with steps eq-coordinate-step of the page
+    "Coordinate descent", over a working set, finished by conjugate gradients,
+    compiled, one signal per thread (`torch.set_num_threads`). Minimises ½‖s −
+    Φa‖² + λ‖a‖₁ for every signal. The first call compiles for some seconds;
+    later processes find the result on disk.
 
     Args:
         signals: shape (batch, dimension), float32 or float64, on the CPU.

@@ -202,6 +202,8 @@ class _Coding(
 class SparseCoder(_Coding):
     """Sparse codes of signals with a given dictionary, for scikit-learn.
 
+    `score` is equation eq-explained-energy of the page "Estimators".
+
     Args:
         dictionary: shape (atoms, dimension), an array or a tensor, no zero
             atom; atoms of any norm. By default the signals given to `fit`,

@@ -311,8 +311,9 @@ def online_dictionary_learning(
 ) -> LearnedDictionary:
     """Learn a dictionary for lasso codes from signals that pass by.
 
-    Algorithm alg-online of the page "Learning online"; Mairal, Bach, Ponce
-    and Sapiro (2010). Makes the mean of ½‖s − Φa‖² + λ‖a‖₁ small over the
+    Algorithm alg-online, equations eq-online-surrogate, eq-online-tables and
+    eq-block-update of the page "Learning online"; Mairal, Bach, Ponce and
+    Sapiro (2010). Makes the mean of ½‖s − Φa‖² + λ‖a‖₁ small over the
     dictionary, atoms of unit norm, each signal with its best code. Compiled;
     coding uses as many threads as PyTorch. For other coders, and on other
     devices, see `learn_dictionary`.

@@ -428,17 +428,18 @@ def batch_omp(
 ) -> SparseCodes:
     """Code many signals by orthogonal matching pursuit, fast.
 
-    Equations eq-batch-correlations to eq-omp-step of the page "Matching
-    pursuit"; Rubinstein, Zibulevsky and Elad (2008), with the inverse of the
-    Cholesky factor. Chooses as `orthogonal_matching_pursuit` does, through
-    inner products alone; the price is that an atom counts as dependent on
-    others within the square root of the distance at which it would there.
-    Each signal stops for itself. On the CPU, where no gradient is asked for,
-    the compiled program of the page "Pursuit, compiled" does the work, on as
-    many threads as PyTorch has; its first call compiles for some seconds, and
-    later processes find the result on disk. Elsewhere differentiable with
-    respect to signals and dictionary, the supports held fixed; with a
-    tolerance, it waits for the device twice a step; without, never.
+    Equations eq-batch-correlations, eq-inverse-row and eq-omp-step of the page
+    "Matching pursuit"; Rubinstein, Zibulevsky and Elad (2008), with the
+    inverse of the Cholesky factor. Chooses as `orthogonal_matching_pursuit`
+    does, through inner products alone; the price is that an atom counts as
+    dependent on others within the square root of the distance at which it
+    would there. Each signal stops for itself. On the CPU, where no gradient is
+    asked for, the compiled program of the page "Pursuit, compiled" does the
+    work, on as many threads as PyTorch has; its first call compiles for some
+    seconds, and later processes find the result on disk. Elsewhere
+    differentiable with respect to signals and dictionary, the supports held
+    fixed; with a tolerance, it waits for the device twice a step; without,
+    never.
 
     Args:
         signals: shape (batch, dimension), float32 or float64.

@@ -516,9 +516,9 @@ def locally_competitive(
 ) -> SparseCodes:
     """Minimise the lasso objective with a circuit of competing neurons.
 
-    Equation eq-lca-step of the page "Shrinkage algorithms"; Rozell, Johnson,
-    Baraniuk and Olshausen (2008). Minimises ½‖s − Φa‖² + λ‖a‖₁ for every
-    signal. Of interest as a model; `fista` is faster.
+    Equations eq-lca and eq-lca-step of the page "Shrinkage algorithms";
+    Rozell, Johnson, Baraniuk and Olshausen (2008). Minimises ½‖s − Φa‖² +
+    λ‖a‖₁ for every signal. Of interest as a model; `fista` is faster.
 
     Args:
         signals: shape (batch, dimension), float32 or float64.

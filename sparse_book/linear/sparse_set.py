@@ -285,11 +285,12 @@ def order_recursive_pursuit(
 ) -> SparseCodes:
     """Choose the atom that lowers the error most, again and again.
 
-    Algorithm alg-order-recursive of the page "Sparse-set coding": optimised
-    orthogonal matching pursuit (Rebollo-Neira and Lowe, 2002), known as
-    order-recursive matching pursuit and as orthogonal least squares too. On
-    the CPU, where no gradient is asked for, the compiled program of the page
-    "Pursuit, compiled" does the work.
+    Algorithm alg-order-recursive for the cost eq-l0-cost, which chooses by
+    eq-order-recursive, eq-order-recursive-gain and eq-order-recursive-update
+    of the page "Sparse-set coding": optimised orthogonal matching pursuit
+    (Rebollo-Neira and Lowe, 2002), known as order-recursive matching pursuit
+    and as orthogonal least squares too. On the CPU, where no gradient is asked
+    for, the compiled program of the page "Pursuit, compiled" does the work.
 
     Args:
         signals: shape (batch, dimension).

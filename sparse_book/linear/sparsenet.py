@@ -117,10 +117,10 @@ def sparsenet_codes(
 ) -> SparseCodes:
     """Follow the gradient of Sparsenet's cost down to a code.
 
-    Equation eq-sparsenet-descent of the page "Sparsenet"; Olshausen and
-    Field (1996). Every signal starts at its inner products with the atoms
-    and takes the same number of equal steps, short enough that a smooth
-    cost falls at every one of them.
+    Equations eq-sparsenet-cost and eq-sparsenet-descent of the page
+    "Sparsenet"; Olshausen and Field (1996). Every signal starts at its inner
+    products with the atoms and takes the same number of equal steps, short
+    enough that a smooth cost falls at every one of them.
 
     Args:
         signals: shape (batch, dimension).

@@ -40,11 +40,12 @@ def _map_shapes(
 class Convolutional(nn.Module):
     """Layers of kernels, a layer of rectified units, and outputs.
 
-    Page "Convolutional networks"; the architectures of table 4.1 of
-    Askey-Doran (2021) are `Convolutional(image, CHANNELS[:layers], kernel)`
-    for one to three layers and the kernels of `KERNELS`. Stride 1, no
-    padding, rectifiers after every hidden layer. The outputs are logits.
-    Parameters begin as PyTorch's layers draw them.
+    Page "Convolutional networks", equations eq-map-units and
+    eq-map-parameters; the architectures of table 4.1 of Askey-Doran (2021) are
+    `Convolutional(image, CHANNELS[:layers], kernel)` for one to three layers
+    and the kernels of `KERNELS`. Stride 1, no padding, rectifiers after every
+    hidden layer. The outputs are logits. Parameters begin as PyTorch's layers
+    draw them.
 
     Args:
         image: channels, height and width of the images.

@@ -75,10 +75,10 @@ class NegativeBiasLinear(nn.Module):
 class FullyConnected(nn.Module):
     """A fully connected network of any depth.
 
-    Equations eq-feed-forward and eq-composition of the page "Feed-forward
-    networks"; Askey-Doran (2021), equations 1.27 to 1.30. The outputs are
-    logits: softmax is left to the loss. Parameters begin as PyTorch's
-    `nn.Linear` draws them, from its global generator.
+    Equations eq-layer, eq-activations, eq-feed-forward and eq-composition of
+    the page "Feed-forward networks"; Askey-Doran (2021), equations 1.27 to
+    1.30. The outputs are logits: softmax is left to the loss. Parameters begin
+    as PyTorch's `nn.Linear` draws them, from its global generator.
 
     Args:
         sizes: inputs, units of every hidden layer, outputs; with no hidden

@@ -110,8 +110,8 @@ def top_k_absolutes(similarities: Tensor, k: int) -> Tensor:
 
     Equation eq-top-k-absolutes of the page "Sparse activation functions";
     Bizopoulos and Koutsouris (2020), algorithm 1. Of equal magnitudes the
-    first in the order of reading is kept. Gradients pass through what is
-    kept (eq-kept-gradient).
+    first in the order of reading is kept (eq-activation-order). Gradients pass
+    through what is kept (eq-kept-gradient).
 
     Args:
         similarities: floating point, shape (batch, channels, length) or

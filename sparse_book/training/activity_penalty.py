@@ -168,9 +168,9 @@ def activity_penalty(
 ) -> Tensor:
     """Price the activity of recorded layers; to be added to a mean loss.
 
-    Equation eq-activity-penalty of the page "The activity penalty": the sum
-    over layers of λ times a measure, averaged over the batch; equations 2.1
-    to 2.4 of Askey-Doran (2021).
+    Equations eq-activity and eq-activity-penalty of the page "The activity
+    penalty": the sum over layers of λ times a measure, averaged over the
+    batch; equations 2.1 to 2.4 of Askey-Doran (2021).
 
     Args:
         activations: what `record` gives, or any mapping from names to

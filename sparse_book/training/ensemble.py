@@ -415,7 +415,8 @@ def _check_width(network: FullyConnected, inputs: Tensor) -> None:
 class Ensemble:
     """Networks of one architecture, their parameters stacked.
 
-    Page "Many networks at once".
+    Page "Many networks at once"; all networks answer at once by equations
+    eq-ensemble-tall and eq-ensemble-batched.
 
     Args:
         build: makes one network; its random numbers come from each seed.

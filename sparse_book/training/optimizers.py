@@ -207,7 +207,9 @@ def _adadelta_squared(
 class Optimizer(NamedTuple):
     """A rule that turns gradients into steps, as two pure functions.
 
-    Page "Optimizers as pure functions", equation eq-optimizer.
+    Page "Optimizers as pure functions", equation eq-optimizer; the rules of
+    `OPTIMIZERS` are eq-momentum, eq-adam-step, eq-adagrad, eq-rmsprop,
+    eq-adadelta, eq-adagrad-squared and eq-adadelta-squared.
 
     Attributes:
         name: what it is called.

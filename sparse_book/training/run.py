@@ -513,7 +513,8 @@ class _Run:
 
     def tell(self, note: str) -> None:
         """Say beside the bar how far the run is."""
-        self.bar.set_postfix_str(f", {self.report.trained} new{note}")
+        new = self.report.trained
+        self.bar.set_postfix_str(f"{new} networks new{note}")
 
     def lose(self, group: Group) -> None:
         """Try an ensemble again whose process was killed; then its halves.

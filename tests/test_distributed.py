@@ -122,7 +122,10 @@ def test_rows_are_those_of_the_local_engine(
 def test_a_study_of_closures_travels(
     engine: DaskEngine, tmp_path: Path, whole: Rows
 ) -> None:
-    study = tiny_study(build=lambda condition, data: build(condition, data))
+    small = 2
+    study = tiny_study(
+        build=lambda condition, data: build(condition, data) if small else None
+    )
     run(tmp_path / "s", study, engine)
     assert_same(stored(tmp_path / "s")[0], whole)
 
@@ -203,7 +206,7 @@ def test_a_network_that_always_kills_is_named(
         vary={"coefficient": (0.0,)},
         scales={"small": replace(tiny_study().scale("quick"), every=1)},
     )
-    with pytest.raises(MemoryError, match="one network of tiny .*killed"):
+    with pytest.raises(MemoryError, match=r"one network of tiny .*killed"):
         run(tmp_path / "s", study, engine)
     assert stored(tmp_path / "s")[0] == {}
 
@@ -276,8 +279,8 @@ def stop(*processes: Any) -> None:
         process.wait()
 
 
-def until(true: Callable[[], bool], seconds: float = 120) -> None:
-    """Wait for something."""
+def until(true: Callable[[], bool], seconds: float = 600) -> None:
+    """Wait for something, however slow the machine is."""
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
@@ -382,7 +385,7 @@ def test_the_command_line_runs_stops_and_goes_on(tmp_path: Path) -> None:
     try:
         until(lambda: path.exists() and len(stored_quietly(path)) > 0)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        out, shown = process.communicate(timeout=120)
+        out, shown = process.communicate(timeout=600)
     finally:
         stop(process)
     assert process.returncode == 130, shown
@@ -410,8 +413,8 @@ def test_what_cannot_be_is_refused_at_the_door(
         with pytest.raises(error, match=match):
             DaskEngine(**options)
     here = DaskEngine(workers=1, device="cpu")
-    for more, match in [({"device": "cpu"}, "engine's"), ({"workers": 1}, "")]:
-        with pytest.raises(ValueError, match=match):
+    for more in ({"device": "cpu"}, {"workers": 1}):
+        with pytest.raises(ValueError, match="the engine's"):
             run(tmp_path / "s", tiny_study(), here, **more)
     gone = DaskEngine("tcp://127.0.0.1:9", timeout=1)
     with gone, pytest.raises(ConnectionError, match=r"127\.0\.0\.1:9"):

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import nnls
 
 from ..checks import check_count
 from .results import StudyResults
@@ -142,19 +141,19 @@ def measured(
     for row in results.rows:
         number = str(row["ensemble"])
         sizes[number] = sizes.get(number, 0) + 1
-        first.setdefault(number, row)
+        first.setdefault(number, row)  # all of them are of one shape
     counts: dict[str, int] = {}
     found = []
-    for number, row in first.items():
-        shape = repr([row[axis] for axis in study.shape])
+    for number, one in first.items():
+        shape = repr([one[axis] for axis in study.shape])
         if shape not in counts:
-            counts[shape] = products(study, row, data)
-        batch = int(row.get("batch_size", study.batch_size))
+            counts[shape] = products(study, one, data)
+        batch = int(one.get("batch_size", study.batch_size))
         found.append(
             Cost(
                 study.name,
-                row["epochs"] * math.ceil(images / batch),
-                float(row["epochs"]) * images * counts[shape],
+                one["epochs"] * math.ceil(images / batch),
+                float(one["epochs"]) * images * counts[shape],
                 ensembles[number]["seconds"] / sizes[number],
                 sizes[number],
             )
@@ -201,10 +200,15 @@ def fit_costs(costs: Sequence[Cost]) -> CostModel:
     table = np.array(
         [[c.steps / c.seconds, c.products / c.seconds] for c in costs]
     )
-    scale = table.max(axis=0)
-    found, _ = nnls(table / scale * weight[:, None], weight)
-    step, product = (float(v) for v in found / scale)
-    return CostModel(step, product)
+    table *= weight[:, None]
+    both = np.linalg.lstsq(table / (size := table.max(axis=0)), weight)[0]
+    alone = (table.T @ weight) / (table**2).sum(axis=0)
+    if both.min() >= 0:
+        return CostModel(*(both / size).tolist())
+    # One of them would be negative: it is 0, and the other is fitted alone.
+    rest = ((alone * table - weight[:, None]) ** 2).sum(axis=0)
+    alone[rest.argmax()] = 0.0
+    return CostModel(*alone.tolist())
 
 # %% ../../nbs/training/at_scale.ipynb #projected
 def projected_seconds(

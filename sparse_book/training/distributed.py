@@ -248,6 +248,12 @@ class _Connection(_Cluster):
 class _Room(_Connection):
     """Asks how much the cluster takes."""
 
+    def _forget(self) -> None:
+        """Strike off the names of what is in the store."""
+        if self._stored and self._client is not None:
+            self._client.unpublish_dataset(self._stored)
+        self._stored = []
+
     def _resources(self) -> dict[str, float] | None:
         return {"GPU": 1} if self._gpu else None
 
@@ -278,6 +284,7 @@ class _Room(_Connection):
 
     def room(self, busy: int) -> bool:
         """Tell whether one more ensemble is welcome besides `busy` others."""
+        self._forget()
         return busy < max(1, self._count()) or len(self._inherited) > busy
 
     def _lack(self) -> str:
@@ -322,7 +329,10 @@ class _Begin(_Room):
             if not str(name).startswith(prefix):
                 continue
             held = client.get_dataset(name, default=None)
-            if held is None or not wanted.keys() >= set(held["tasks"]):
+            keys = set() if held is None else set(held["tasks"])
+            if keys and keys <= job.done:
+                self._stored.append(str(name))  # stored, not struck off
+            if not keys or not keys <= wanted.keys():
                 continue
             group = [wanted.pop(key) for key in held["tasks"]]
             self._busy[str(name)] = (group, held["future"])
@@ -401,7 +411,6 @@ class _Wait(_Send):
         Raises:
             ConnectionError: the scheduler is gone.
         """
-        self._forget()
         distributed = _distributed()
         waiting = [future for _, future in self._busy.values()]
         nothing = (distributed.TimeoutError, distributed.CancelledError)
@@ -439,12 +448,6 @@ class _Wait(_Send):
         if isinstance(error, _distributed().KilledWorker):
             return MemoryError(f"its workers were killed: {error}")
         return error if isinstance(error, BaseException) else None
-
-    def _forget(self) -> None:
-        """Strike off the names of what is in the store."""
-        if self._stored and self._client is not None:
-            self._client.unpublish_dataset(self._stored)
-        self._stored = []
 
 # %% ../../nbs/training/distributed.ipynb #end
 class DaskEngine(_Wait):

@@ -367,12 +367,14 @@ class Job:
         epochs: passes over the data.
         data: what the networks learn from.
         source: the name that the data were loaded by, or the data.
+        done: keys of those networks of the run that the store holds.
     """
 
     study: Study
     epochs: int
     data: NamedData
     source: str | NamedData
+    done: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -770,7 +772,7 @@ def run_study(
     report = RunReport(found=len(done))
     if left:
         shown = sys.stderr.isatty() if progress is None else progress
-        job = Job(study, chosen.epochs, loaded, given)
+        job = Job(study, chosen.epochs, loaded, given, frozenset(done))
         chief = _Here(place) if engine is None else engine
         groups = _plan(chief, job, left, budget)
         if engine is None and place.type == "cpu":

@@ -8,8 +8,9 @@ __all__ = ['main']
 # %% ../nbs/cli.ipynb #imports
 import argparse
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,6 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--workers", type=int, help="processes on the CPU, one thread each"
     )
+    run.add_argument(
+        "--engine",
+        choices=("local", "dask"),
+        default="local",
+        help="this machine, or a Dask cluster",
+    )
+    run.add_argument("--scheduler", help="address of a Dask scheduler")
     status = commands.add_parser("status", help="what the store holds")
     show = commands.add_parser("show", help="a figure, table or claim")
     show.add_argument("name", metavar="ARTEFACT")
@@ -148,20 +156,38 @@ def _list() -> int:
     return 0
 
 # %% ../nbs/cli.ipynb #run-command
+@contextmanager
+def _engine(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield the options of a run that say where it trains.
+
+    Raises:
+        ValueError: an address without the engine that needs one.
+    """
+    here = {"device": options.device, "workers": options.workers}
+    if options.engine == "local":
+        if options.scheduler is not None:
+            raise ValueError("--scheduler needs --engine dask")
+        yield here
+        return
+    from sparse_book.training.distributed import DaskEngine
+
+    with DaskEngine(options.scheduler, **here) as engine:
+        yield {"engine": engine}
+
+
 def _run(options: argparse.Namespace) -> int:
     """Run a study."""
     from sparse_book.training.run import run_study
 
     study = _study(options.study)
-    with _store(options.store) as store:
+    with _store(options.store) as store, _engine(options) as place:
         report = run_study(
             study,
             options.scale,
             store,
             data=options.data,
-            device=options.device,
-            workers=options.workers,
             progress=True,
+            **place,
         )
         print(
             f"{study.name} ({options.scale}): {report.trained} networks "
@@ -342,6 +368,9 @@ def _decode(options: argparse.Namespace) -> int:
     return 0
 
 # %% ../nbs/cli.ipynb #main
+_EXPLAINED = (ValueError, OSError, RuntimeError, MemoryError, ImportError)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `sparse-book`.
 
@@ -374,7 +403,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         return commands[options.command](options)
-    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+    except _EXPLAINED as error:
         if isinstance(error, BrokenPipeError):
             return 0
         print(f"sparse-book: {error}", file=sys.stderr)

@@ -14,7 +14,15 @@ import torch
 
 from sparse_book.data.images import image_set
 from sparse_book.networks.fully_connected import FullyConnected
-from sparse_book.training.study import Scale, Study, StudyData, split_data
+from sparse_book.training.store import NetworkRecord
+from sparse_book.training.study import (
+    Method,
+    Scale,
+    Study,
+    StudyData,
+    load_study_data,
+    split_data,
+)
 
 
 def small_data(count: int = 120, classes: int = 3) -> StudyData:
@@ -53,13 +61,14 @@ def build_slowly(
 
 
 def build_killed(
-    condition: Mapping[str, Any], data: StudyData
+    condition: Mapping[str, Any], data: StudyData, marker: str | None = None
 ) -> FullyConnected:
     """Kill a worker, as the system does when memory runs out.
 
     Once, if the marker names a file, else every time.
     """
-    marker = os.environ["SPARSE_BOOK_TEST_MARKER"]
+    if marker is None:
+        marker = os.environ["SPARSE_BOOK_TEST_MARKER"]
     if os.getpid() != int(os.environ["SPARSE_BOOK_TEST_PARENT"]):
         try:
             if marker:
@@ -68,6 +77,42 @@ def build_killed(
         except FileExistsError:
             pass
     return build(condition, data)
+
+
+def build_logged(
+    condition: Mapping[str, Any], data: StudyData
+) -> FullyConnected:
+    """Note which process builds which network, where that is asked for."""
+    if log := os.environ.get("SPARSE_BOOK_TEST_LOG"):
+        text = f"{os.getpid()} {condition} {torch.initial_seed()}"
+        with open(log, "a", encoding="utf-8") as file:
+            file.write(text + "\n")
+        time.sleep(float(os.environ["SPARSE_BOOK_TEST_SLOW"]))
+    return build(condition, data)
+
+
+def scarce_method() -> Method:
+    """A way to train that finds room for two networks only."""
+
+    def train(
+        study: Study, epochs: int, group: Any, *_: Any
+    ) -> list[NetworkRecord]:
+        if len(group) > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return [
+            NetworkRecord(
+                task.key,
+                study.name,
+                task.condition,
+                task.seed,
+                epochs,
+                "finished",
+                {"seed": float(task.seed)},
+            )
+            for task in group
+        ]
+
+    return Method("scarce", load_study_data, lambda *_: 1, train)
 
 
 def tiny_study(**changes: Any) -> Study:

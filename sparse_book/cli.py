@@ -207,9 +207,10 @@ def _status(options: argparse.Namespace) -> int:
 
     with _store(options.store) as store:
         print(f"Store: {store.path}")
-        about = store.provenance()
-        for study in all_studies().values():
-            found = store.records(study.name)
+        studies = list(all_studies().values())
+        held = [store.records(study.name) for study in studies]
+        about = store.provenance()  # last: a run may add to both meanwhile
+        for study, found in zip(studies, held, strict=True):
             parts = []
             for name, scale in study.scales.items():
                 wanted = study.conditions(name)

@@ -108,6 +108,33 @@ def test_run_status_export_show(
     assert "24 networks" in capsys.readouterr().out
 
 
+def test_status_beside_a_run_that_goes_on(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from sparse_book.studies.registry import all_studies
+    from sparse_book.training.store import NetworkRecord, Store
+
+    study, path, read = all_studies()[ONE], tmp_path / "s", Store.records
+    condition = study.conditions("quick")[0]
+    epochs = study.scales["quick"].epochs
+
+    def records(self: Store, name: str | None = None) -> list[NetworkRecord]:
+        """Read a little after another process has added a network."""
+        if name == ONE:
+            new = NetworkRecord(
+                "k", ONE, condition, 0, epochs, "finished", {}
+            )
+            with Store(path) as other:
+                other.add([new], {"study": ONE, "data": "digits"})
+        return read(self, name)
+
+    monkeypatch.setattr(Store, "records", records)
+    assert cli.main(["status", "--store", str(path)]) == 0
+    assert "quick 1/24" in capsys.readouterr().out
+
+
 def test_show_prints_theirs_beside_ours(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

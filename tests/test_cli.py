@@ -123,9 +123,7 @@ def test_status_beside_a_run_that_goes_on(
     def records(self: Store, name: str | None = None) -> list[NetworkRecord]:
         """Read a little after another process has added a network."""
         if name == ONE:
-            new = NetworkRecord(
-                "k", ONE, condition, 0, epochs, "finished", {}
-            )
+            new = NetworkRecord("k", ONE, condition, 0, epochs, "finished", {})
             with Store(path) as other:
                 other.add([new], {"study": ONE, "data": "digits"})
         return read(self, name)

@@ -73,6 +73,14 @@ def _parser() -> argparse.ArgumentParser:
         help="this machine, or a Dask cluster",
     )
     run.add_argument("--scheduler", help="address of a Dask scheduler")
+    table = commands.add_parser(
+        "ledger", help="every item and claim of the sources, with verdicts"
+    )
+    table.add_argument("--source", help="thesis, dissertation, blog, ...")
+    table.add_argument("--verdict", help="only rows with this verdict")
+    table.add_argument("--row", metavar="NAME", help="one row, whole")
+    table.add_argument("--csv", action="store_true", help="all columns")
+    table.add_argument("--results", help="folder of exported results")
     status = commands.add_parser("status", help="what the store holds")
     show = commands.add_parser("show", help="a figure, table or claim")
     show.add_argument("name", metavar="ARTEFACT")
@@ -273,6 +281,34 @@ def _show_artefact(artefact: "Artefact", folder: str | None) -> int:
         print("  ".join(f"{cell:>11}" for cell in cells))
     return 0
 
+# %% ../nbs/cli.ipynb #ledger-command
+def _ledger(options: argparse.Namespace) -> int:
+    """Print rows of the ledger."""
+    import csv
+    from dataclasses import asdict, fields
+
+    from sparse_book.checks import check_choice
+    from sparse_book.studies.claims import OUTCOMES
+    from sparse_book.studies.ledger import Entry, ledger
+
+    wanted = options.verdict
+    if wanted is not None:
+        check_choice("verdict", wanted, OUTCOMES)
+    rows = ledger(options.results, source=options.source, row=options.row)
+    rows = [row for row in rows if wanted in (None, row.verdict)]
+    if options.csv:
+        names = [field.name for field in fields(Entry)]
+        writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+    elif options.row is not None:
+        for name, value in asdict(rows[0]).items() if rows else ():
+            print(f"{name:<10} {value}")
+    else:
+        for row in rows:
+            print(f"{row.key:<38} {row.verdict:<15} {row.title}")
+    return 0
+
 # %% ../nbs/cli.ipynb #export-command
 def _export(options: argparse.Namespace) -> int:
     """Write the store's results as files."""
@@ -391,6 +427,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     commands = {
         "list": lambda _: _list(),
+        "ledger": _ledger,
         "run": _run,
         "status": _status,
         "show": _show,

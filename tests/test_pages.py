@@ -125,7 +125,9 @@ def faults_for_readers(page: Page, screen: str, whole: bool) -> list[str]:
     """
     from axe_playwright_python.sync_playwright import Axe
 
-    options: dict = {"resultTypes": ["violations"]}
+    # Without `preload` axe asks for no style sheet again, which a page from
+    # a file may not do.
+    options: dict = {"resultTypes": ["violations"], "preload": False}
     if screen != "light":
         rules = ["color-contrast", "link-in-text-block"]
         if screen == "phone":

@@ -486,6 +486,16 @@ def _choose_scripts(
     ]
 
 
+def _mend_roles(
+    app: Sphinx, pagename: str, template: str, context: dict[str, Any], _: Any
+) -> None:
+    """Let the works of a list of references be items of that list."""
+    if "body" in context:
+        context["body"] = context["body"].replace(
+            'role="doc-biblioentry"', 'role="listitem"'
+        )
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect the handlers."""
     app.add_transform(DropNestedTransitions)
@@ -496,11 +506,12 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("env-get-outdated", _outdated)
     app.connect("config-inited", _on_config, priority=400)
     app.connect("html-page-context", _choose_scripts, priority=900)
+    app.connect("html-page-context", _mend_roles, priority=900)
     app.connect("autodoc-process-docstring", _link_labels, priority=400)
     app.connect("autodoc-skip-member", _skip_inherited)
     return {
         "version": "1",
-        "env_version": 2,
+        "env_version": 3,
         "parallel_read_safe": True,
         "parallel_write_safe": True,
     }

@@ -114,7 +114,7 @@ function render({ model, el }) {
   row.classList.add("sb-bars-moves");
   html(row, "span", { class: "sb-bars-lead" }, "Move");
   const moves = Object.entries(MOVES).map(([key, move]) => {
-    const node = button(row, move.label, () => change(move.act(model.get("values")), model.get("values"), key));
+    const node = button(row, move.label, () => move.open(model.get("values")) && change(move.act(model.get("values")), model.get("values"), key));
     node.title = move.criterion;
     return [node, move];
   });
@@ -226,7 +226,7 @@ function render({ model, el }) {
       html(arrow, "span", { "aria-hidden": "true" }, SIGNS[answer]);
       html(arrow, "span", rebels ? {} : { class: "sb-bars-hidden" }, rebels ? " disobeys" : WORDS[answer]);
     }
-    for (const [node, { open }] of moves) node.disabled = !open(values);
+    for (const [node, { open }] of moves) node.setAttribute("aria-disabled", !open(values));
     const text = story(before, values, move);
     if (sentence.textContent !== text) sentence.textContent = text;
   }

@@ -458,7 +458,7 @@ class DaskEngine(_Wait):
     tasks of a client that died are taken over by the next one.
 
     Args:
-        scheduler: address of a scheduler, as "tcp://192.0.2.7:8786"; by
+        scheduler: address of a scheduler, as ``tcp://192.0.2.7:8786``; by
             default a cluster of worker processes is started here.
         workers: processes to start here, one thread each; by default as
             many as there are cores. Not with an address.

@@ -454,16 +454,15 @@ def _way_back(folder: Any) -> Verdict:
 # %% ../../nbs/studies/ledger.ipynb #field-claims
 def _fields(folder: Any, run: str) -> "FieldStatistics":
     """Return what is measured of a stored dictionary."""
-    import numpy as np
     import torch
 
+    from sparse_book.arrays import read_arrays
     from sparse_book.linear.receptive_fields import field_statistics
 
     path = folder / "fields" / f"{run}.npz"
     if not path.is_file():
         raise MissingResultsError(f"no results in {path}")
-    with np.load(path) as file:
-        atoms = torch.from_numpy(file["dictionary"]).double()
+    atoms = torch.from_numpy(read_arrays(path)["dictionary"]).double()
     return field_statistics(atoms, 16)
 
 

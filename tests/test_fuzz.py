@@ -349,7 +349,9 @@ def test_the_library_loads_no_foreign_pickle() -> None:
                 names = {alias.name for alias in node.names}
                 names.add(getattr(node, "module", None) or "")
                 roots = {name.split(".")[0] for name in names}
-                assert not roots & {"PIL", "marshal", "shelve", "dill"}, path
+                assert not roots & {"marshal", "shelve", "dill"}, path
+                if "PIL" in roots:  # a reader's own photograph
+                    assert path.name == "encode.py"
                 assert "Unpickler" not in names, path
                 if "pickle" in roots:
                     # The unpickler that knows three names, and what a run

@@ -14,7 +14,6 @@ import json
 import math
 import struct
 import time
-import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -28,6 +27,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..arrays import read_arrays
 from sparse_book.checks import (
     check_choice,
     check_count,
@@ -529,28 +529,19 @@ def read_dictionary(path: PathLike) -> Tensor:
         ValueError: another kind of file, or a damaged one.
         OSError: the file cannot be opened.
     """
-    with open(path, "rb") as file:
-        try:
-            with np.load(file) as arrays:
-                table = np.asarray(arrays["dictionary"], dtype=np.float32)
-            dictionary = torch.from_numpy(table)
-            _side_of(dictionary)
-        except _NPZ as error:
-            raise _refusal(path, f"no dictionary in it ({error})") from None
+    arrays = read_arrays(
+        path, lambda p, fault: _refusal(p, f"no dictionary in it ({fault})")
+    )
+    try:
+        table = np.asarray(arrays["dictionary"], dtype=np.float32)
+        dictionary = torch.from_numpy(table)
+        _side_of(dictionary)
+    except _UNFIT as error:
+        raise _refusal(path, f"no dictionary in it ({error})") from None
     return dictionary
 
 
-_NPZ = (
-    AttributeError,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+_UNFIT = (AttributeError, KeyError, TypeError, ValueError)
 
 
 def shipped_dictionary() -> Tensor:
@@ -681,20 +672,21 @@ def load_codes(path: PathLike) -> tuple[EncodedImage, Tensor]:
         ValueError: another kind of file, or a damaged one.
         OSError: the file cannot be opened.
     """
-    with open(path, "rb") as file:
-        try:
-            with np.load(file) as arrays:
-                about: dict[str, Any] = json.loads(arrays["about"].tobytes())
-                if about.pop("format") != _FORMAT:
-                    raise ValueError("another format")
-                table: dict[str, Any] = {
-                    name: torch.from_numpy(arrays[name]).to(kind).flatten()
-                    for name, kind in _TYPES.items()
-                }
-                own = "dictionary" in arrays
-            encoded = EncodedImage(**about, **table)
-        except _NPZ as error:
-            raise _refusal(path, f"no codes in it ({error})") from None
+    arrays = read_arrays(
+        path, lambda p, fault: _refusal(p, f"no codes in it ({fault})")
+    )
+    try:
+        about: dict[str, Any] = json.loads(arrays["about"].tobytes())
+        if about.pop("format") != _FORMAT:
+            raise ValueError("another format")
+        table: dict[str, Any] = {
+            name: torch.from_numpy(arrays[name]).to(kind).flatten()
+            for name, kind in _TYPES.items()
+        }
+        encoded = EncodedImage(**about, **table)
+    except _UNFIT as error:
+        raise _refusal(path, f"no codes in it ({error})") from None
+    own = "dictionary" in arrays
     dictionary = read_dictionary(path) if own else shipped_dictionary()
     if dictionary_digest(dictionary) != encoded.digest:
         raise _refusal(path, "its dictionary is not that of its codes")

@@ -515,6 +515,13 @@ def estimated_bits(encoded: EncodedImage) -> float:
     )
 
 # %% ../../nbs/linear/encode.ipynb #read-dictionary
+def _arrays(path: PathLike, what: str) -> dict[str, np.ndarray]:
+    """Read an npz file that is to hold a dictionary, or codes."""
+    return read_arrays(
+        path, lambda p, fault: _refusal(p, f"no {what} in it ({fault})")
+    )
+
+
 def read_dictionary(path: PathLike) -> Tensor:
     """Read a dictionary of square patches from an npz file.
 
@@ -529,9 +536,7 @@ def read_dictionary(path: PathLike) -> Tensor:
         ValueError: another kind of file, or a damaged one.
         OSError: the file cannot be opened.
     """
-    arrays = read_arrays(
-        path, lambda p, fault: _refusal(p, f"no dictionary in it ({fault})")
-    )
+    arrays = _arrays(path, "dictionary")
     try:
         table = np.asarray(arrays["dictionary"], dtype=np.float32)
         dictionary = torch.from_numpy(table)
@@ -672,9 +677,7 @@ def load_codes(path: PathLike) -> tuple[EncodedImage, Tensor]:
         ValueError: another kind of file, or a damaged one.
         OSError: the file cannot be opened.
     """
-    arrays = read_arrays(
-        path, lambda p, fault: _refusal(p, f"no codes in it ({fault})")
-    )
+    arrays = _arrays(path, "codes")
     try:
         about: dict[str, Any] = json.loads(arrays["about"].tobytes())
         if about.pop("format") != _FORMAT:

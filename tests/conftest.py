@@ -65,10 +65,22 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-@pytest.fixture(params=SCREENS)
-def screen(request: pytest.FixtureRequest) -> str:
-    """The name of a kind of screen: every test runs on each."""
-    return str(request.param)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a test its screens.
+
+    Those of its mark `screens`, or else by day and on a phone: at night only
+    colours differ, and test_pages looks at the colours of every page.
+    """
+    if "screen" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("screens")
+        names = mark.args if mark else ("light", "phone")
+        metafunc.parametrize("screen", names)
+
+
+@pytest.fixture
+def screen() -> str:
+    """The name of a kind of screen, one for a test that names none."""
+    return "light"
 
 
 @pytest.fixture
@@ -113,5 +125,5 @@ def page_of(browser: Browser, screen: str) -> Iterator[Callable[[str], Page]]:
 
     yield open_page
     context.close()
-    assert not outside, "the page asked for something outside"
-    assert not errors, "the page wrote errors to the console"
+    assert not outside, f"the page asked for {outside}"
+    assert not errors, f"the page wrote errors to the console: {errors}"

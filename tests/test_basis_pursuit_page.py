@@ -88,6 +88,7 @@ def assert_coded_right(page, widget, patch: int) -> float:
     return ratio
 
 
+@pytest.mark.screens("light")
 def test_the_handle_moves_the_price(page_of, screen: str) -> None:
     page = page_of(EXPLORER)
     widget = page.locator(".sb-lasso").first
@@ -183,6 +184,7 @@ def test_the_ball_touches_where_it_should(page_of, screen: str) -> None:
     check()
 
 
+@pytest.mark.screens("light")
 def test_both_widgets_on_one_page(page_of, screen: str) -> None:
     page = page_of(SHOWN)
     assert page.locator(".sb-balls").count() == 1

@@ -79,6 +79,7 @@ def widget_of(page):
     return widget
 
 
+@pytest.mark.screens("light")
 def test_every_rule_walks_as_the_library(page_of) -> None:
     page = page_of(PAGE)
     widget = widget_of(page)
@@ -124,6 +125,7 @@ def test_keys_and_pointer_move_the_start(page_of) -> None:
             assert number(text) == pytest.approx(wanted, rel=0.1), rule
 
 
+@pytest.mark.screens("light")
 def test_sliders_and_surfaces(page_of) -> None:
     page = page_of(PAGE)
     widget = widget_of(page)

@@ -76,6 +76,7 @@ def assert_right(widget, shown: dict, version: int = 2) -> dict[str, float]:
     return seen
 
 
+@pytest.mark.screens("light")
 def test_keyboard(page_of, screen: str, shown: dict) -> None:
     page = page_of(PAGE)
     widget = page.locator(".sb-rate-distortion").first
@@ -118,6 +119,7 @@ def test_dragging_the_point(page_of, screen: str, shown: dict) -> None:
     assert state(widget)["spikes"] == held
 
 
+@pytest.mark.screens("light")
 def test_versions_of_phi(page_of, screen: str, shown: dict) -> None:
     page = page_of(PAGE)
     widget = page.locator(".sb-rate-distortion").first

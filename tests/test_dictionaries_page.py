@@ -78,6 +78,7 @@ def assert_drawn_right(widget: Locator) -> torch.Tensor:
     return codes
 
 
+@pytest.mark.screens("light")
 def test_keys_move_one_coefficient(mixer: Locator) -> None:
     before = assert_drawn_right(mixer)
     tip = mixer.get_by_role("slider", name="Coefficient of atom 2")
@@ -92,6 +93,7 @@ def test_keys_move_one_coefficient(mixer: Locator) -> None:
     assert "2 active" in said(mixer)
 
 
+@pytest.mark.screens("light")
 def test_the_family_stays_exact_and_stops_at_every_crossing(
     mixer: Locator,
 ) -> None:
@@ -108,6 +110,7 @@ def test_the_family_stays_exact_and_stops_at_every_crossing(
     assert place_of(mixer) == pytest.approx(REACH)
 
 
+@pytest.mark.screens("light")
 @pytest.mark.parametrize("price", ["l1", "l2", "count"])
 def test_the_cheapest_code_is_the_cheapest(mixer: Locator, price: str) -> None:
     mixer.locator(f"input[value={price}]").check()
@@ -176,6 +179,7 @@ def test_dragging_the_line_slides_and_catches_crossings(
     page.mouse.up()
 
 
+@pytest.mark.screens("light")
 def test_the_page_is_whole(page_of: Callable[[str], Page]) -> None:
     for name, figures in [("dictionaries", 4), ("priors", 5)]:
         page = page_of(f"nbs/linear/{name}")

@@ -360,7 +360,7 @@ def stored_quietly(path: Path) -> Rows:
 
 def test_the_command_line_runs_stops_and_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "s"
-    command = ["run", "thesis-thresholds", "--store", str(path)]
+    command = ["run", "dissertation-layers", "--store", str(path)]
     cluster = ["--engine", "dask", "--workers", "1", "--device", "cpu"]
     program = "import sys; from sparse_book.cli import main; sys.exit(main())"
     process = subprocess.Popen(
@@ -380,10 +380,10 @@ def test_the_command_line_runs_stops_and_goes_on(tmp_path: Path) -> None:
     assert "Interrupted. Run the same command again" in out
     assert "1 worker" in shown and "Error" not in shown
     kept, _ = stored(path)
-    assert 0 < len(kept) < 24
+    assert 0 < len(kept) < 20
     assert cli.main([*command, "--workers", "1"]) == 0
     other = tmp_path / "t"
-    whole = ["run", "thesis-thresholds", "--store", str(other)]
+    whole = ["run", "dissertation-layers", "--store", str(other)]
     assert cli.main([*whole, "--workers", "1"]) == 0
     assert_same(stored(path)[0], stored(other)[0])
 

@@ -56,6 +56,7 @@ def pixels_of(widget, style: str) -> list[int]:
     )
 
 
+@pytest.mark.screens("light")
 def test_prices_and_digits(page_of) -> None:
     page = page_of(PAGE)
     widget = page.locator(".sb-feature-maps").first

@@ -49,6 +49,7 @@ def assert_right(widget, fits) -> int:
     return k
 
 
+@pytest.mark.screens("light")
 def test_keyboard_walks_the_sheet(page_of, fits) -> None:
     page = page_of(PAGE)
     widget = page.locator(".sb-field-fitter").first
@@ -92,6 +93,7 @@ def test_pointer_chooses_on_the_sheet_and_in_the_plane(page_of, fits) -> None:
         assert apart < 0.05  # its own dot, or one that covers it
 
 
+@pytest.mark.screens("light")
 def test_the_fit_is_drawn_as_the_library_computes_it(page_of, fits) -> None:
     page = page_of(PAGE)
     widget = page.locator(".sb-field-fitter").first

@@ -54,6 +54,7 @@ def assert_right(widget, *, empty: bool = False) -> None:
         assert sum(radius > 0 for radius in radii) == count
 
 
+@pytest.mark.screens("light")
 def test_ready_made_digits(page_of) -> None:
     page = page_of(PAGE)
     widget = page.locator(".sb-firing").first
@@ -113,6 +114,7 @@ def test_drawing_with_a_pointer(page_of, screen) -> None:
         assert_right(widget)
 
 
+@pytest.mark.screens("light")
 def test_drawing_with_the_keyboard(page_of) -> None:
     page = page_of(PAGE)
     widget = page.locator(".sb-firing").first
@@ -135,6 +137,7 @@ def test_drawing_with_the_keyboard(page_of) -> None:
     assert_right(widget)
 
 
+@pytest.mark.screens("light")
 def test_weights_of_a_unit(page_of) -> None:
     page = page_of(PAGE)
     widget = page.locator(".sb-firing").first

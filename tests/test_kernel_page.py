@@ -51,6 +51,7 @@ def assert_right(widget, image, weights, **options) -> None:
     assert shown == (row - 1) * columns + column
 
 
+@pytest.mark.screens("light")
 def test_kernels_strides_and_padding(page_of) -> None:
     page = page_of(PAGE)
     widget = page.locator(".sb-kernel").first

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import HTML, ROOT, SCREENS
+from conftest import HTML, ROOT
 
 if TYPE_CHECKING:
     from playwright.sync_api import ElementHandle, Page
@@ -50,12 +50,6 @@ STOPS = """root => [...root.querySelectorAll(
 INSIDE = "root => root.contains(document.activeElement)"
 
 
-@pytest.fixture
-def screen() -> str:
-    """One kind of screen: keys do not depend on it."""
-    return next(iter(SCREENS))
-
-
 def test_every_widget_has_its_page() -> None:
     scripts = {
         path.stem for path in (ROOT / "sparse_book" / "show").glob("*.js")
@@ -90,6 +84,7 @@ def effect(page: Page, widget: ElementHandle) -> str:
     return ""
 
 
+@pytest.mark.screens("light")
 @pytest.mark.parametrize("name", WIDGETS)
 def test_driven_by_keyboard(page_of: Callable[[str], Page], name: str) -> None:
     place, selector = WIDGETS[name]

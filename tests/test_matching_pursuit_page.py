@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 PAGE = "nbs/linear/pursuit"
 
 
+@pytest.mark.screens("light")
 def test_the_page_is_whole(page_of: Open) -> None:
     page = page_of(PAGE)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

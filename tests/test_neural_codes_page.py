@@ -100,6 +100,7 @@ def assert_shown_right(page: Page) -> dict[str, float]:
     return {"units": units, "active": active, "failing": failing}
 
 
+@pytest.mark.screens("light")
 def test_sliders_by_keyboard(page_of: Open) -> None:
     page = page_of(PAGE)
     assert assert_shown_right(page) == {
@@ -156,6 +157,7 @@ def test_dragging_the_points(page_of: Open) -> None:
         )
 
 
+@pytest.mark.screens("light")
 def test_new_stimuli_and_their_number(page_of: Open) -> None:
     page = page_of(PAGE)
     pictures = widget_of(page).locator(".sb-population")
@@ -172,6 +174,7 @@ def test_new_stimuli_and_their_number(page_of: Open) -> None:
     assert "of 256 stimuli" in page.locator(".sb-readout").inner_text()
 
 
+@pytest.mark.screens("light")
 def test_the_page_is_whole(page_of: Open) -> None:
     page = page_of(PAGE)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -84,6 +84,7 @@ def assert_right(widget, network) -> None:
     assert dict(lit) == pytest.approx(meant_lit, abs=1e-9)
 
 
+@pytest.mark.screens("light")
 def test_every_weight_by_menu_and_keyboard(page_of) -> None:
     page = page_of(PAGE)
     widget = page.locator(".sb-penalty-paths").first
@@ -142,6 +143,7 @@ def test_pointer_and_sliders(page_of) -> None:
     assert_right(widget, (weights, biases, signal))
 
 
+@pytest.mark.screens("light")
 def test_new_networks_and_a_third_layer(page_of) -> None:
     page = page_of(PAGE)
     widget = page.locator(".sb-penalty-paths").first

@@ -183,6 +183,7 @@ def assert_shown_right(page: Page) -> tuple[int, int, str, int]:
     return row, column, method, steps
 
 
+@pytest.mark.screens("light")
 def test_by_keyboard_alone(page_of: Open) -> None:
     page = page_of(PAGE)
     assert assert_shown_right(page) == (26, 78, "matching", 3)
@@ -225,6 +226,7 @@ def test_by_keyboard_alone(page_of: Open) -> None:
     assert assert_shown_right(page)[3] == 3
 
 
+@pytest.mark.screens("light")
 @pytest.mark.parametrize("method", CODERS)
 def test_sky_roof_tiles_and_windows(page_of: Open, method: str) -> None:
     page = page_of(PAGE)
@@ -277,9 +279,8 @@ def test_dragging_the_frame_and_the_point(page_of: Open) -> None:
     page.mouse.up()
 
 
-def test_a_tap_moves_the_frame(page_of: Open, screen: str) -> None:
-    if screen != "phone":
-        pytest.skip("no touch on this screen")
+@pytest.mark.screens("phone")
+def test_a_tap_moves_the_frame(page_of: Open) -> None:
     page = page_of(PAGE)
     layer = widget_of(page).locator(".sb-layer")
     box = layer.bounding_box()
@@ -291,6 +292,7 @@ def test_a_tap_moves_the_frame(page_of: Open, screen: str) -> None:
     assert assert_shown_right(page)[3] == 4
 
 
+@pytest.mark.screens("light")
 def test_the_page_is_whole(page_of: Open) -> None:
     page = page_of(PAGE)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -52,6 +52,7 @@ def assert_right(widget, network: int, digit: int, silenced=()) -> None:
     assert float(away) < 1 / 255
 
 
+@pytest.mark.screens("light")
 def test_prices_and_digits(page_of) -> None:
     page = page_of(PAGE)
     widget = page.locator(".sb-rebuilding").first

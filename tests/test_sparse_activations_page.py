@@ -61,6 +61,7 @@ def assert_right(widget) -> dict:
     return seen
 
 
+@pytest.mark.screens("light")
 def test_every_function_on_every_signal(page_of) -> None:
     widget = page_of(PAGE).locator(".sb-activations").first
     assert assert_right(widget)["name"] == "extrema"
@@ -78,6 +79,7 @@ def test_every_function_on_every_signal(page_of) -> None:
     assert not any(seen["values"]) and not any(seen["kept"])
 
 
+@pytest.mark.screens("light")
 def test_kernel_size_and_tolerance(page_of) -> None:
     page = page_of(PAGE)
     widget = page.locator(".sb-activations").first
@@ -98,6 +100,7 @@ def test_kernel_size_and_tolerance(page_of) -> None:
     assert tolerance.is_disabled()
 
 
+@pytest.mark.screens("light")
 def test_keyboard_alone_draws(page_of) -> None:
     page = page_of(PAGE)
     widget = page.locator(".sb-activations").first

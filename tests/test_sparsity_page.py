@@ -90,6 +90,7 @@ def assert_arrows(page: Page, before: Tensor, wish: str = "") -> None:
         assert disobeys == (wish not in ("", arrow)), key
 
 
+@pytest.mark.screens("light")
 def test_keys_move_the_bars(page_of, screen: str) -> None:
     page = page_of("nbs/measures/sparsity")
     before = assert_numbers(page)
@@ -128,6 +129,7 @@ def test_dragging_moves_the_bars(page_of, screen: str) -> None:
     assert torch.equal(bars_of(page)[others], before[others])
 
 
+@pytest.mark.screens("light")
 def test_moves_and_what_they_do_to_each_measure(page_of, screen: str) -> None:
     page = page_of("nbs/measures/sparsity")
     widget = page.locator(".sb-bars")
@@ -145,6 +147,7 @@ def test_moves_and_what_they_do_to_each_measure(page_of, screen: str) -> None:
         assert f"{len(obedient)} of 11 obey" in sentence, move
 
 
+@pytest.mark.screens("light")
 def test_presets_and_limits(page_of, screen: str) -> None:
     page = page_of("nbs/measures/sparsity")
     widget = page.locator(".sb-bars")
@@ -165,6 +168,7 @@ def test_presets_and_limits(page_of, screen: str) -> None:
     assert slider.get_attribute("aria-valuemax") == "50"
 
 
+@pytest.mark.screens("light")
 def test_the_page_is_whole(page_of, screen: str) -> None:
     page = page_of("nbs/measures/sparsity")
     assert page.locator("article figure img[alt]").count() == 3

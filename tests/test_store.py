@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import multiprocessing
@@ -19,6 +20,7 @@ from sparse_book.training.store import (
     SetAsideWarning,
     Store,
     StoreError,
+    _fault,
     default_store_path,
 )
 
@@ -171,6 +173,20 @@ def _add_many(path: Path, name: str) -> None:
     with Store(path) as store:
         for k in range(40):
             store.add([record(f"{name}-{k}"), record(f"both-{k}")], {"k": k})
+
+
+def test_tables_made_between_two_looks_are_no_damage(tmp_path: Path) -> None:
+    """Another process makes the store while this one looks at the file."""
+    path = tmp_path / "s"
+
+    def meddle(statement: str) -> None:
+        if "sqlite_master" in statement:
+            with contextlib.suppress(StoreError):
+                Store(path, timeout=0).close()
+
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.set_trace_callback(meddle)
+        assert _fault(connection) == ""
 
 
 def test_two_processes_share_a_store(tmp_path: Path) -> None:

@@ -16,7 +16,10 @@
 
   const watch = () => {
     const observer = new ResizeObserver((entries) => {
-      for (const { target } of entries) mark(target.matches(SCROLLERS) ? target : target.parentElement);
+      for (const { target } of entries) {
+        const box = target.closest(SCROLLERS); // null once MathJax has drawn the equation anew
+        if (box) mark(box);
+      }
     });
     for (const node of document.querySelectorAll(SCROLLERS)) for (const each of [node, ...node.children]) observer.observe(each);
   };

@@ -169,9 +169,13 @@ _NO_DAMAGE = (  # what SQLite says of a lock, a disk or a permission
 def _fault(connection: sqlite3.Connection) -> str:
     """Return what is wrong with an existing store, or ''."""
     try:
+        # At one moment: another process may be making the tables.
+        connection.execute("BEGIN")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         tables = connection.execute("SELECT name FROM sqlite_master")
-        if version == 0 and not tables.fetchall():
+        unmade = version == 0 and not tables.fetchall()
+        connection.rollback()
+        if unmade:
             return ""  # new, or made and killed before its first table
         if version != STORE_VERSION:
             return f"is a store of version {version}, not {STORE_VERSION}"

@@ -12,11 +12,13 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,10 @@ sys.path[:0] = [str(ROOT / "book"), str(ROOT / "book" / "ext")]
 import nbformat
 import yaml
 from jupyter_cache import get_cache
-from jupyter_cache.base import CacheBundleIn
+from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from sqlalchemy.exc import SQLAlchemyError
 
 from bundle import bundle
 from nbdev_pages import convert
@@ -105,17 +108,75 @@ def execute(page: str) -> tuple[str, nbformat.NotebookNode, float, str]:
     return page, notebook, time.monotonic() - start, error
 
 
+def open_cache() -> JupyterCacheAbstract:
+    """Return the cache of runs, emptied if its index is damaged."""
+    try:
+        index = (
+            sqlite3.connect(CACHE / "global.db") if CACHE.is_dir() else None
+        )
+        if index:
+            with closing(index):
+                said = index.execute("PRAGMA integrity_check").fetchone()[0]
+            if said != "ok":
+                raise sqlite3.DatabaseError(said)
+        cache = get_cache(CACHE)
+        cache.list_cache_records()
+    # jupyter-cache turns some faults of its index into a RuntimeError.
+    except (sqlite3.DatabaseError, SQLAlchemyError, RuntimeError, ValueError):
+        print("The cache of runs is damaged: every page runs again.")
+        shutil.rmtree(CACHE)
+        cache = get_cache(CACHE)
+    return cache
+
+
+def run_file(hashkey: str) -> Path:
+    """Return the file of a run in the cache."""
+    return CACHE / "executed" / hashkey / "base.ipynb"
+
+
+def keep(
+    cache: JupyterCacheAbstract,
+    page: str,
+    notebook: nbformat.NotebookNode,
+    seconds: float,
+) -> None:
+    """Put a page's run into the cache, and its checksum beside it."""
+    record = cache.cache_notebook_bundle(
+        CacheBundleIn(notebook, page, data={"execution_seconds": seconds}),
+        check_validity=False,
+        overwrite=True,
+    )
+    path = run_file(record.hashkey)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.with_suffix(".sha256").write_text(digest, encoding="ascii")
+
+
+def is_kept(
+    cache: JupyterCacheAbstract, page: str, notebook: nbformat.NotebookNode
+) -> bool:
+    """Tell whether the cache holds a page's run as it was written."""
+    try:
+        path = run_file(cache.match_cache_notebook(notebook).hashkey)
+    except KeyError:
+        return False
+    try:
+        wanted = path.with_suffix(".sha256").read_bytes()
+        found = hashlib.sha256(path.read_bytes()).hexdigest().encode()
+    except FileNotFoundError:
+        wanted = found = b""
+    if not found or found != wanted:
+        print(f"The kept run of {page} is damaged: it runs again.")
+        shutil.rmtree(path.parent, ignore_errors=True)
+    return bool(found) and found == wanted
+
+
 def execute_changed(pages: list[str]) -> bool:
     """Execute into the cache what it does not hold; return success."""
-    cache = get_cache(CACHE)
+    cache = open_cache()
     missing = []
     for page in pages:
         notebook = read_page(page)
-        if notebook is None:
-            continue
-        try:
-            cache.match_cache_notebook(notebook)
-        except KeyError:
+        if notebook is not None and not is_kept(cache, page, notebook):
             missing.append(page)
     failed = []
     with ProcessPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
@@ -128,13 +189,7 @@ def execute_changed(pages: list[str]) -> bool:
                 failed.append(page)
                 print(error, flush=True)
                 continue
-            cache.cache_notebook_bundle(
-                CacheBundleIn(
-                    notebook, page, data={"execution_seconds": seconds}
-                ),
-                check_validity=False,
-                overwrite=True,
-            )
+            keep(cache, page, notebook, seconds)
     if failed:
         print(f"Failing pages: {', '.join(failed)}")
     return not failed

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from conftest import ROOT
 
-sys.path.insert(0, str(ROOT / "book" / "ext"))
+sys.path[:0] = [str(ROOT / "book"), str(ROOT / "book" / "ext")]
+import build as build_book
 import nbdev_pages
 
 
@@ -219,6 +223,67 @@ def test_a_page_that_is_not_listed_fails(tmp_path: Path) -> None:
     (tmp_path / "nbs" / "lost.md").write_text("# Lost\n")
     status, said = build(tmp_path)
     assert status == 1 and "not in _toc.yml: nbs/lost" in said
+
+
+def test_a_damaged_run_is_never_shown(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Any file of the cache, any byte of it; cut short, or gone."""
+    monkeypatch.setattr(build_book, "CACHE", tmp_path / "cache")
+    pages = {}
+    for name, value in (("one", "0.25"), ("two", "0.5")):
+        ran = nbformat.from_dict(notebook(code("cell", f"print({value})")))
+        asked = copy.deepcopy(ran)
+        ran.cells[0].execution_count = 1
+        ran.cells[0].outputs = [
+            nbformat.v4.new_output("stream", text=f"{value}\n")
+        ]
+        pages[name] = asked, ran
+        build_book.keep(build_book.open_cache(), name, ran, 1.0)
+    shutil.copytree(tmp_path / "cache", tmp_path / "sound")
+
+    def rerun() -> int:
+        """As a build does; return how many pages had to run again."""
+        again = 0
+        cache = build_book.open_cache()
+        for name, (asked, ran) in pages.items():
+            if not build_book.is_kept(cache, name, asked):
+                again += 1
+                build_book.keep(cache, name, copy.deepcopy(ran), 1.0)
+            record = cache.match_cache_notebook(asked)
+            shown = cache.get_cache_bundle(record.pk).nb.cells[0]
+            assert shown.outputs == ran.cells[0].outputs
+        return again
+
+    assert rerun() == 0 and not capsys.readouterr().out
+    files = sorted(
+        path.relative_to(tmp_path / "sound")
+        for path in (tmp_path / "sound").rglob("*")
+        if path.suffix in {".ipynb", ".sha256", ".db"}
+    )
+    assert len(files) == 5
+    chance = random.Random(0)
+    for path in files * 4:
+        shutil.rmtree(tmp_path / "cache")
+        shutil.copytree(tmp_path / "sound", tmp_path / "cache")
+        whole = (tmp_path / "cache" / path).read_bytes()
+        place = chance.randrange(len(whole))
+        flipped = bytes([whole[place] ^ 1 << chance.randrange(8)])
+        broken = chance.choice(
+            [whole[:place] + flipped + whole[place + 1 :], whole[:place]]
+        )
+        (tmp_path / "cache" / path).write_bytes(broken)
+        again = rerun()
+        said = capsys.readouterr().out
+        if path.suffix != ".db":
+            assert again == 1 and "damaged: it runs again" in said
+        assert rerun() == 0
+        (tmp_path / "cache" / path).unlink(missing_ok=True)
+        rerun()
+        assert rerun() == 0
+        capsys.readouterr()
 
 
 def test_an_edit_of_the_library_runs_its_pages_again(tmp_path: Path) -> None:

@@ -10,6 +10,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+import sparse_book
 
 from conftest import ROOT
 
@@ -110,6 +113,32 @@ def test_imports_bring_nothing_heavy(tmp_path: Path) -> None:
         text=True,
     )
     assert not done.stdout
+
+
+def test_the_citation_and_the_changelog_name_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["version"] == sparse_book.__version__
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## (.+)$", changes, flags=re.MULTILINE)
+    released = re.compile(r"\d+\.\d+\.\d+ \(\d{4}-\d{2}-\d{2}\)")
+    assert headings and len(set(headings)) == len(headings)
+    for heading in headings:
+        assert heading == "Unreleased" or released.fullmatch(heading), heading
+    kinds = set(re.findall(r"^### (.+)$", changes, flags=re.MULTILINE))
+    known = "Added Changed Deprecated Removed Fixed Security"
+    assert kinds <= set(known.split())
+
+
+def test_every_lower_end_is_in_the_constraints_of_the_lowest() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    ranges = dict(re.findall(r'"([a-z-]+)>=([\d.]+)"', text))
+    del ranges["setuptools"]  # builds the package, and is not in it
+    text = (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8")
+    lowest = dict(re.findall(r"^([a-z-]+)==([\d.]+)$", text, re.MULTILINE))
+    assert lowest.keys() == ranges.keys()
+    for name, version in ranges.items():
+        assert f"{lowest[name]}.".startswith(f"{version}."), name
 
 
 def readme_examples() -> list[str]:

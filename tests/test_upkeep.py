@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -136,6 +137,39 @@ def test_a_page_that_was_not_executed_is_not_found() -> None:
     page.cells[-1].cell_type = "code"
     with pytest.raises(KeyError):
         get_cache(CACHE).match_cache_notebook(page)
+
+
+# Pages that hold no chapter: tools of the book itself, and recipes.
+TOOLS = {"nbs/index.ipynb", "nbs/checks.ipynb", "nbs/guard.ipynb"}
+CHAPTERS = [
+    path
+    for path in NOTEBOOKS
+    if path.as_posix() not in TOOLS and path.parts[1] not in {"show", "howto"}
+]
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=str)
+def test_four_exercises_have_solutions_that_run(path: Path) -> None:
+    """Folded, of an exercise of the page, with code that the build runs."""
+    asked: set[str] = set()
+    answered: set[str] = set()
+    solving = ""
+    for cell in cells_of(path):
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "code":
+            if solving and "#| eval: false" not in text:
+                answered.add(solving)
+            continue
+        asked.update(re.findall(r":{3,}\{exercise\}.*\n:label: (\S+)", text))
+        for kind, label, rest in re.findall(
+            r":{3,}\{solution-(start|end)\}(.*)((?:\n:\w.*)*)", text
+        ):
+            if kind == "start":
+                assert ":class: dropdown" in rest, f"{label} is not folded"
+            solving = label.strip() if kind == "start" else ""
+    assert not solving, f"the solution of {solving} does not end"
+    assert answered <= asked
+    assert len(answered) >= 4, f"only {sorted(answered)}"
 
 
 def test_types() -> None:

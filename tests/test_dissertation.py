@@ -46,11 +46,15 @@ def measures_of(
 
 
 def made(study: Study, value: Value, keep: int | None = None) -> StudyResults:
-    """Return results of a study with these values, for two seeds."""
+    """Return results of a study with these values, for two seeds.
+
+    Values may depend on the batch size, which is no axis of every study.
+    """
     rows, history = [], []
-    for c in study.conditions("small")[:keep]:
+    for condition in study.conditions("small")[:keep]:
+        c = {"batch_size": study.batch_size, **condition}
         for seed in range(2):
-            start = {**c, "seed": seed}
+            start = {**condition, "seed": seed}
             about = {"epochs": EPOCHS, "status": "finished", "ensemble": 1}
             rows.append(start | about | measures_of(c, 1.0, value))
             history += [

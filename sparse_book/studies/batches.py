@@ -7,7 +7,7 @@ __all__ = ['STUDIES', 'FIGURE_5_11', 'FIGURE_5_12', 'FIGURE_5_13_ONE', 'FIGURE_5
            'FIGURE_5_17', 'FIGURE_5_18', 'FIGURE_5_19_SGD', 'FIGURE_5_19_ADAM', 'CLAIMS', 'CLAIMS_MORE']
 
 # %% ../../nbs/studies/batches.ipynb #imports
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import dissertation
@@ -36,6 +36,7 @@ STUDIES = (
     dissertation.SORTED,
     dissertation.SGD_COMBINED,
     dissertation.ADAM_COMBINED,
+    dissertation.UNITS_ONE,
 )
 _PAGE = "nbs/studies/batches"
 FIGURE_5_11 = three_artefacts(
@@ -54,14 +55,13 @@ FIGURE_5_12 = three_artefacts(
 )
 FIGURE_5_13_ONE, FIGURE_5_13_FIFTY = (
     three_artefacts(
-        f"figure-5.13-batch-{size}",
-        f"Hidden units at batch size {size}",
-        dissertation.UNITS,
+        f"figure-5.13-batch-{study.batch_size}",
+        f"Hidden units at batch size {study.batch_size}",
+        study,
         _PAGE,
         ("optimizer", "units"),
-        where={"batch_size": size},
     )
-    for size in (1, 50)
+    for study in (dissertation.UNITS_ONE, dissertation.UNITS)
 )
 FIGURE_5_14 = three_artefacts(
     "figure-5.14",
@@ -257,18 +257,18 @@ _WIDTHS = (64, 128, 256, 384, 512, 640, 768)
 
 
 def _widths(
-    results: StudyResults, wanted: Sequence[tuple[str, int, str, bool]]
+    results: Mapping[int, StudyResults],
+    wanted: Sequence[tuple[str, int, str, bool]],
 ) -> Verdict:
-    """Compare the widest with the narrowest layer."""
+    """Compare the widest with the narrowest layer, at batch sizes."""
     parts, said = [], []
     for name, batch, measure, up in wanted:
         line = _line(
-            results,
+            results[batch],
             measure,
             "units",
             (_WIDTHS[0], _WIDTHS[-1]),
             optimizer=name,
-            batch_size=batch,
         )
         parts.append((line[1] > line[0]) == up)
         said.append(f"{LABELS[name]}, batch {batch}, {measure} {_show(line)}")
@@ -276,9 +276,9 @@ def _widths(
 
 
 @when_there
-def _units_raise(results: StudyResults) -> Verdict:
+def _units_raise(fifty: StudyResults, one: StudyResults) -> Verdict:
     return _widths(
-        results,
+        {50: fifty, 1: one},
         [
             (name, batch, measure, True)
             for name in NAMES
@@ -290,9 +290,9 @@ def _units_raise(results: StudyResults) -> Verdict:
 
 
 @when_there
-def _units_except(results: StudyResults) -> Verdict:
+def _units_except(fifty: StudyResults, one: StudyResults) -> Verdict:
     return _widths(
-        results,
+        {50: fifty, 1: one},
         [
             ("sgd", 50, "hoyer", False),
             ("sgd", 50, "selectivity", False),
@@ -403,12 +403,13 @@ CLAIMS = (
 )
 
 # %% ../../nbs/studies/batches.ipynb #claims-declared-more
+_BOTH_WIDTHS = (dissertation.UNITS, dissertation.UNITS_ONE)
 CLAIMS_MORE = (
     _claim(
         "units-raise",
         "More units raise accuracy and sparsity, but for SGD at batch size 50",
         "5.8, figure 5.13",
-        STUDIES[3:4],
+        _BOTH_WIDTHS,
         _units_raise,
     ),
     _claim(
@@ -416,7 +417,7 @@ CLAIMS_MORE = (
         "Under SGD more units lower both at batch size 50, and raise "
         "sparsity and lower selectivity at batch size 1",
         "6.1, figure 5.13",
-        STUDIES[3:4],
+        _BOTH_WIDTHS,
         _units_except,
     ),
     _claim(

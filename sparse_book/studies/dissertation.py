@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OPTIMIZER_NAMES', 'BASELINE_STUDY', 'LAYERS', 'WEIGHT_DECAY', 'LEARNING_RATE', 'MOMENTUM', 'RHO', 'BETA1', 'BETA2',
-           'BATCH_SIZE', 'RUNS', 'UNITS', 'CLASSES', 'SINGLE', 'SORTED', 'CONVOLUTIONAL', 'SGD_COMBINED',
+           'BATCH_SIZE', 'RUNS', 'UNITS', 'UNITS_ONE', 'CLASSES', 'SINGLE', 'SORTED', 'CONVOLUTIONAL', 'SGD_COMBINED',
            'ADAM_COMBINED', 'ADAGRAD_SQUARED', 'ADADELTA_SQUARED', 'FORGETTING']
 
 # %% ../../nbs/studies/dissertation.ipynb #imports
@@ -135,13 +135,21 @@ RUNS = _study(
     _FOUR | {"order": ("shuffled", "runs-5", "runs-10")},
     batch_size=1,
 )
+_UNITS = _FOUR | {"units": (64, 128, 256, 384, 512, 640, 768)}
 UNITS = _study(
     "units",
-    "Hidden units, at batches of 50 and of 1",
-    _FOUR
-    | {"batch_size": (1, 50), "units": (64, 128, 256, 384, 512, 640, 768)},
+    "Hidden units",
+    _UNITS,
     thin=("units",),
     scales=_scales(every=3),
+)
+UNITS_ONE = _study(
+    "units-one",
+    "Hidden units, one image a step",
+    _UNITS,
+    batch_size=1,
+    thin=("units",),
+    scales=_scales(small=5, every=3),
 )
 CLASSES = _study(
     "classes",

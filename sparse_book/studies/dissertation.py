@@ -149,7 +149,7 @@ UNITS_ONE = _study(
     _UNITS,
     batch_size=1,
     thin=("units",),
-    scales=_scales(small=5, every=3),
+    scales=_scales(small=3, every=3),
 )
 CLASSES = _study(
     "classes",

@@ -71,7 +71,7 @@ def epoch_order(seed: int, epoch: int, count: int) -> Tensor:
     """
     numbers = [check_count("seed", seed), check_count("epoch", epoch)]
     mixed = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
-    generator = torch.Generator().manual_seed(int(mixed[0] >> 1))
+    generator = torch.Generator().manual_seed(int(mixed[0]) >> 1)
     return torch.randperm(check_count("count", count), generator=generator)
 
 # %% ../../nbs/training/ensemble.ipynb #stack

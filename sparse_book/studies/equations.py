@@ -1037,7 +1037,8 @@ def _axis(study: str, axis: str) -> tuple[object, ...]:
     from sparse_book.studies.registry import all_studies
 
     found = all_studies()[study]
-    return {**found.shape, **found.vary}[axis]
+    alone = {"batch_size": (found.batch_size,)}
+    return {**alone, **found.shape, **found.vary}[axis]
 
 
 _Part = tuple[bool, str]
@@ -1127,7 +1128,9 @@ _UNITS = (64, 128, 256, 384, 512, 640, 768)
 def _declared_units() -> Verdict:
     return _declared(
         _declares("dissertation-units", "units", *_UNITS),
-        _declares("dissertation-units", "batch_size", 1, 50),
+        _declares("dissertation-units", "batch_size", 50),
+        _declares("dissertation-units-one", "units", *_UNITS),
+        _declares("dissertation-units-one", "batch_size", 1),
     )
 
 

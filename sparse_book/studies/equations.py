@@ -1203,7 +1203,8 @@ def _padded(x: Tensor, kernel: Tensor) -> Tensor:
 def _san_start() -> Verdict:
     source = torch.Generator().manual_seed(0)
     network = SparselyActivatedNetwork(50, 2000, generator=source)
-    mean, spread = float(network.weight.mean()), float(network.weight.std())
+    weight = network.weight.detach()
+    mean, spread = float(weight.mean()), float(weight.std())
     return verdict_of(
         [abs(mean) < 0.002, abs(spread - 0.1) < 0.002],
         f"100,000 weights: mean {mean:.4f}, standard deviation {spread:.4f}",

@@ -43,6 +43,7 @@ STAMP = BUILD / "book.stamp"
 INPUTS = ("nbs", "sparse_book", "book", "results")
 SINGLE = ("_config.yml", "_toc.yml", "references.bib", "constraints.txt")
 CELL_SECONDS = 180
+START_TRIES = 3
 
 
 def input_digest() -> str:
@@ -89,7 +90,20 @@ def read_page(page: str) -> nbformat.NotebookNode | None:
 def execute(page: str) -> tuple[str, nbformat.NotebookNode, float, str]:
     """Run one page; return it with outputs, seconds, and an error or ''."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # pages run side by side
-    notebook, start, error = read_page(page), time.monotonic(), ""
+    start = time.monotonic()
+    for _ in range(START_TRIES):
+        notebook, error = execute_once(page)
+        # Kernels that start side by side may choose the same port; then one
+        # of them dies before its first cell.
+        ran = any(cell.get("execution_count") for cell in notebook.cells)
+        if not error or ran:
+            break
+    return page, notebook, time.monotonic() - start, error
+
+
+def execute_once(page: str) -> tuple[nbformat.NotebookNode, str]:
+    """Run one page in a new kernel; return it and an error or ''."""
+    notebook, error = read_page(page), ""
     assert notebook is not None
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
@@ -105,7 +119,7 @@ def execute(page: str) -> tuple[str, nbformat.NotebookNode, float, str]:
             error = str(fault)
         except Exception as fault:  # a dead or silent kernel
             error = f"{type(fault).__name__}: {fault}"
-    return page, notebook, time.monotonic() - start, error
+    return notebook, error
 
 
 def open_cache() -> JupyterCacheAbstract:

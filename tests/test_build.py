@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from conftest import ROOT
 
@@ -223,6 +224,49 @@ def test_a_page_that_is_not_listed_fails(tmp_path: Path) -> None:
     (tmp_path / "nbs" / "lost.md").write_text("# Lost\n")
     status, said = build(tmp_path)
     assert status == 1 and "not in _toc.yml: nbs/lost" in said
+
+
+@pytest.mark.parametrize(("deaths", "runs"), [(0, 1), (2, 3), (3, 3)])
+def test_a_kernel_that_dies_at_its_start_is_started_again(
+    monkeypatch: pytest.MonkeyPatch, deaths: int, runs: int
+) -> None:
+    started = []
+
+    def start(client: NotebookClient) -> None:
+        started.append(client)
+        if len(started) <= deaths:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+        client.nb.cells[0].execution_count = 1
+
+    monkeypatch.setattr(NotebookClient, "execute", start)
+    monkeypatch.setattr(
+        build_book,
+        "read_page",
+        lambda page: nbformat.from_dict(notebook(code("one", "1"))),
+    )
+    *_, error = build_book.execute("nbs/one")
+    assert len(started) == runs
+    assert ("Kernel died" in error) == (deaths == 3)
+
+
+def test_a_kernel_that_dies_later_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started = []
+
+    def start(client: NotebookClient) -> None:
+        started.append(client)
+        client.nb.cells[0].execution_count = 1
+        raise RuntimeError("Kernel died")
+
+    monkeypatch.setattr(NotebookClient, "execute", start)
+    monkeypatch.setattr(
+        build_book,
+        "read_page",
+        lambda page: nbformat.from_dict(notebook(code("one", "1"))),
+    )
+    *_, error = build_book.execute("nbs/one")
+    assert len(started) == 1 and "Kernel died" in error
 
 
 def test_a_damaged_run_is_never_shown(

@@ -132,3 +132,11 @@ def tiny_study(**changes: Any) -> Study:
         "profile": {"hidden": 5},
     }
     return Study(**settings | changes)
+
+
+# For the command line: six ensembles of three, on the embedded digits.
+LOGGED = tiny_study(
+    build=build_logged,
+    shape={"hidden": (2, 3, 4, 5, 6, 7)},
+    scales={"quick": Scale("digits", seeds=1, epochs=1)},
+)

@@ -121,7 +121,7 @@ def test_no_other_scripts_than_those_that_lie_beside() -> None:
 # are alike on every page and looked at on those of WHOLE, and every part that
 # repeats an earlier one: same place, same tags, same classes, styles and
 # roles, the same attributes present and empty, words in the same places.
-# Cells stay, for a row without one would be another table.
+# Cells and entries stay, for a row or a list without one would be another.
 LIGHTEN = """() => {
   const closed = "mjx-container, .highlight";
   const article = document.querySelector("article");
@@ -141,7 +141,8 @@ LIGHTEN = """() => {
   const seen = new Set();
   const walk = (e, place) => {
     const whole = `${place}<${content(e)}`;
-    if (seen.has(whole) && !e.matches("td, th, label, option")) e.remove();
+    const needed = e.matches("td, th, dt, dd, label, option");
+    if (seen.has(whole) && !needed) e.remove();
     else if (!e.matches(`svg, ${closed}`)) {
       seen.add(whole);
       const inside = `${place}<${kind(e)}`;

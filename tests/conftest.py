@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +42,11 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and
+# so the programs that they start: those that a test interrupts must not.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run, and no complaints of a busy machine.
 settings.register_profile("book", deadline=None, derandomize=True)

@@ -12,9 +12,11 @@ import select
 import signal
 import sys
 import tempfile
+import threading
 from typing import Any
 
 from studies_for_tests import small_data, tiny_study
+from tqdm import tqdm
 
 from sparse_book import cli
 from sparse_book.studies import registry
@@ -49,6 +51,9 @@ def fork(path: str) -> int:
             os.lseek(said, 0, os.SEEK_END)
             os.dup2(said, 1)
             os.dup2(said, 2)
+            # Forked processes share the lock of tqdm's bars: one that is
+            # killed while it holds the lock would stop all after it.
+            tqdm.set_lock(threading.RLock())
             status = run(path)
             sys.stdout.flush()
         finally:

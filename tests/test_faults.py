@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import random
+import select
 import shutil
 import signal
 import subprocess
@@ -80,8 +81,11 @@ class Nursery:
         assert self._answer() == "ready"
 
     def _answer(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
+        out = self.process.stdout
+        assert out is not None
+        said, _, _ = select.select([out], [], [], 300)
+        assert said, "a forked run hangs"
+        return out.readline().strip()
 
     def run(
         self, path: Path, seconds: float | None = None, count: int = 1

@@ -1359,7 +1359,7 @@ def _mean_phi() -> Verdict:
     for n in range(3):
         count = float((parts.activations[n] != 0).sum())
         wrong = (parts.reconstruction[n] - x[n]).abs().sum()
-        loss = float(wrong / x[n].abs().sum())
+        loss = float((wrong / x[n].abs().sum()).detach())
         each.append(math.hypot((14 + 2 * count) / 60, loss))
     return _alike((sum(each) / 3, found.phi.mean()))
 

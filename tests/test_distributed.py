@@ -32,7 +32,7 @@ from sparse_book.training.run import run_study
 from sparse_book.training.store import NetworkRecord, Store
 from sparse_book.training.study import Study
 
-pytest.importorskip("distributed")
+distributed = pytest.importorskip("distributed")
 DATA = small_data()
 HERE = Path(__file__).resolve().parent
 Rows = dict[str, NetworkRecord]
@@ -336,6 +336,8 @@ def test_the_client_dies_and_another_takes_over_while_a_worker_joins(
         kept = stored(path)[0]
         assert 0 < len(kept) < 12
         processes.append(worker(address, **slow))
+        with distributed.Client(address, set_as_default=False) as eye:
+            eye.wait_for_workers(2, timeout=120)
         study = tiny_study(build=build_logged)
         with DaskEngine(address, device="cpu") as engine:
             report = run(path, study, engine)

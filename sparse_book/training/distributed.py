@@ -250,8 +250,9 @@ class _Room(_Connection):
 
     def _forget(self) -> None:
         """Strike off the names of what is in the store."""
-        if self._stored and self._client is not None:
-            self._client.unpublish_dataset(self._stored)
+        if self._client is not None:
+            for name in self._stored:
+                self._client.unpublish_dataset(name)
         self._stored = []
 
     def _resources(self) -> dict[str, float] | None:

@@ -398,7 +398,7 @@ def main() -> None:
     CHOSEN[0] = options.clock
     data = chosen_data(options.data)
     steps = -(-len(data.train[0]) // BATCH)
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     about = {
         "networks": 1,
         "clock": options.clock,

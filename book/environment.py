@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "complete"
-OLDEST = (3, 11)  # of the pinned versions; the library itself runs on 3.10
+OLDEST = (3, 11)  # what the tests run on
 
 
 def fingerprint() -> str:

@@ -201,7 +201,8 @@ def fit_costs(costs: Sequence[Cost]) -> CostModel:
         [[c.steps / c.seconds, c.products / c.seconds] for c in costs]
     )
     table *= weight[:, None]
-    both = np.linalg.lstsq(table / (size := table.max(axis=0)), weight)[0]
+    size = table.max(axis=0)
+    both = np.linalg.lstsq(table / size, weight, rcond=None)[0]
     alone = (table.T @ weight) / (table**2).sum(axis=0)
     if both.min() >= 0:
         return CostModel(*(both / size).tolist())

@@ -417,7 +417,7 @@ def _train_group(
     name = "cpu"
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     made = {
         "device": name,
         "threads": torch.get_num_threads(),

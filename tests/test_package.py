@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 import subprocess
 import sys
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
@@ -139,6 +141,16 @@ def test_every_lower_end_is_in_the_constraints_of_the_lowest() -> None:
     assert lowest.keys() == ranges.keys()
     for name, version in ranges.items():
         assert f"{lowest[name]}.".startswith(f"{version}."), name
+
+
+def test_both_files_of_settings_name_the_same_requirements() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "settings.ini", encoding="utf-8")
+    named = settings["DEFAULT"]["requirements"].split()
+    assert named == project["project"]["dependencies"]
+    lowest = f">={settings['DEFAULT']['min_python']}"
+    assert lowest == project["project"]["requires-python"]
 
 
 def readme_examples() -> list[str]:

@@ -331,13 +331,13 @@ def _code_signal(
             return taken
         if count > active + active // 3 + 16:
             count = 0
-        known, room = count, max(48, active)
+        known, room = count, max(48, active + active // 2)
         count = _choose(pull, code, level, signed, room, members, count)
         for i in range(count):
             row = rough[members[i]]
             for j in range(known if i < known else 0, count):
                 block[i, j] = row[members[j]]
-        target = max(0.3 * tolerance, 0.1 * (loudest - 1))
+        target = max(0.3 * tolerance, 0.03 * (loudest - 1))
         _improve(
             pull,
             level,

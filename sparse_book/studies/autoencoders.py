@@ -320,7 +320,7 @@ def _study(
     grid: tuple[float, ...] = PRICE_GRID,
     *,
     data: str = "mnist",
-    seeds: int = 3,
+    seeds: int = 2,
     every: int = 2,
 ) -> Study:
     """Declare a study with the thesis's settings."""
@@ -354,7 +354,6 @@ MILD = _study(
     "Autoencoders as wide as their images, at prices below the thesis's",
     ("equal",),
     MILD_GRID,
-    seeds=2,
     every=1,
 )
 

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ from sparse_book.studies.claims import (
 )
 from ..training.ensemble import epoch_order, seeded_network
 from ..training.results import Row, StudyResults
+from ..training.silent import _joint_gradients
 from ..training.store import NetworkRecord
 from sparse_book.training.study import (
     Method,
@@ -175,6 +176,39 @@ def _step(
     return loss, bare, (logits.argmax(1) == t).float().mean().detach()
 
 
+class _Seen(NamedTuple):
+    """What a step saw: loss without the price, and right answers.
+
+    active: units per image, if the step was worked out from their list.
+    """
+
+    bare: Tensor
+    correct: Tensor
+    active: float | None
+
+
+def _gradients(
+    network: FullyConnected | Joint,
+    heard: Activations,
+    price: float,
+    x: Tensor,
+    t: Tensor,
+    ask: bool,
+) -> _Seen:
+    """Write a network's gradients, from its active units if few (and asked).
+
+    Other arguments as for `_step`.
+    """
+    if ask and isinstance(network, Joint):
+        told = _joint_gradients(network, x, t, price)
+        if told is not None:
+            return _Seen(*told)
+    loss, bare, correct = _step(network, heard, price, x, t)
+    network.zero_grad()
+    torch.autograd.backward(loss)
+    return _Seen(bare, correct, None)
+
+
 def _blocks(right: Tensor) -> tuple[list[float], list[float]]:
     """Return the ends of blocks of steps, and the mean in each."""
     fine = min(len(right), 2000)
@@ -205,7 +239,7 @@ def _train_one(
     descent = torch.optim.Adam(network.parameters(), rate, fused=True)
     right: list[Tensor] = []
     history: list[dict[str, float]] = []
-    active = torch.zeros(())
+    few = True
     for epoch in range(epochs):
         order = epoch_order(task.seed, epoch, len(x)).to(device)
         bare: list[Tensor] = []
@@ -214,22 +248,24 @@ def _train_one(
                 if stop():
                     raise KeyboardInterrupt
                 index = order[start : start + study.batch_size]
-                loss, without, hits = _step(
-                    network, heard, price, x[index], t[index]
+                ask = few or len(right) % 20 == 0
+                seen = _gradients(
+                    network, heard, price, x[index], t[index], ask
                 )
-                descent.zero_grad()
-                torch.autograd.backward(loss)
                 descent.step()
-                bare.append(without)
-                right.append(hits)
-            (layer,) = heard.values()
-            active = (layer > 0).flatten(1).sum(1).double().mean()
-        seen = measure_blog(network, test[0], test[1])
+                few = seen.active is not None
+                bare.append(seen.bare)
+                right.append(seen.correct)
+            active = seen.active
+            if active is None:
+                (layer,) = heard.values()
+                active = float((layer > 0).sum()) / len(layer)
+        found = measure_blog(network, test[0], test[1])
         row = {
             "train_loss": float(torch.stack(bare).mean()),
             "train_accuracy": float(torch.stack(right[-len(bare) :]).mean()),
-            "batch_active_units": float(active),
-            **{f"test_{name}": value for name, value in seen.items()},
+            "batch_active_units": active,
+            **{f"test_{name}": value for name, value in found.items()},
         }
         history.append({k: float(f"{v:.6g}") for k, v in row.items()})
     return _record(study, epochs, task, history, torch.stack(right).cpu())

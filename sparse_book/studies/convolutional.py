@@ -261,10 +261,10 @@ MNIST_GRIDS = {1: _grid(0.005), 2: _grid(0.001), 3: _grid(0.001)}
 CIFAR_GRIDS = {1: _grid(0.003), 2: _grid(0.0005), 3: _grid(0.0005)}
 
 
-def _scales(small: str, paper: str) -> dict[str, Scale]:
+def _scales(small: str, paper: str, seeds: int) -> dict[str, Scale]:
     return {
         "quick": Scale("digits", seeds=1, epochs=2, every=7),
-        "small": Scale(small, seeds=3, epochs=15, every=2),
+        "small": Scale(small, seeds=seeds, epochs=15, every=2),
         "paper": Scale(paper, seeds=20, epochs=15),
     }
 
@@ -290,8 +290,8 @@ def _study(
     )
 
 # %% ../../nbs/studies/convolutional.ipynb #studies
-_MNIST_SCALES = _scales("mnist", "mnist")
-_CIFAR_SCALES = _scales("cifar10-subset", "cifar10")
+_MNIST_SCALES = _scales("mnist", "mnist", 2)
+_CIFAR_SCALES = _scales("cifar10-subset", "cifar10", 3)
 CNN_ONE, CNN_TWO, CNN_THREE = (
     _study(
         f"thesis-cnn-{layers}",
@@ -309,7 +309,7 @@ CNN_FASHION = _study(
     2,
     (7,),
     MNIST_GRIDS[2],
-    _scales("fashion-mnist", "fashion-mnist"),
+    _scales("fashion-mnist", "fashion-mnist", 2),
 )
 CIFAR_ONE, CIFAR_TWO, CIFAR_THREE = (
     _study(

@@ -20,6 +20,12 @@ from sparse_book.training.ensemble import (
     _Problem,
 )
 from .optimizers import Parameters
+from sparse_book.training.silent import (
+    _Active,
+    _active,
+    _layer,
+    _layer_back,
+)
 
 # %% ../../nbs/training/ensemble_convolutions.ipynb #first
 def _columns(images: Tensor, kernel: int) -> Tensor:
@@ -29,11 +35,12 @@ def _columns(images: Tensor, kernel: int) -> Tensor:
     return wide.reshape(images.shape[1] * kernel**2, -1)
 
 
-def _first_maps(weight: Tensor, bias: Tensor, images: Tensor) -> Tensor:
+def _first_maps(
+    weight: Tensor, bias: Tensor, images: Tensor, columns: Tensor
+) -> Tensor:
     """Return the first maps of networks: (networks, images, maps, y, x)."""
     networks, maps, _, kernel, _ = weight.shape
     tall = weight.reshape(networks * maps, -1)
-    columns = _columns(images, kernel)
     states = torch.addmm(bias.reshape(-1, 1), tall, columns).relu_()
     high, wide = (side - kernel + 1 for side in images.shape[2:])
     split = states.view(networks, maps, len(images), high, wide)
@@ -44,24 +51,28 @@ class _Said(NamedTuple):
     """What one network said: maps, rectified units, logits."""
 
     maps: list[Tensor]
+    active: list[_Active | None]
     hidden: Tensor
     logits: Tensor
 
 
 def _rest(network: Convolutional, own: Parameters, first: Tensor) -> _Said:
     """Run one network from its first maps on."""
-    maps = [first]
+    maps, active = [first], list[_Active | None]()
     last = len(network.map_shapes)
     for place in range(1, last):
-        name = f"hidden.{place}.0"
-        states = torch.conv2d(
-            maps[-1], own[f"{name}.weight"], own[f"{name}.bias"]
-        )
+        weight, bias = (own[f"hidden.{place}.0.{part}"] for part in _PARTS)
+        few = _active(maps[-1])
+        if few is None:
+            states = torch.conv2d(maps[-1], weight, bias)
+        else:
+            states = _layer(few, weight, bias)
         maps.append(states.relu_())
+        active.append(few)
     weight, bias = (own[f"hidden.{last}.0.{part}"] for part in _PARTS)
     hidden = torch.addmm(bias, maps[-1].flatten(1), weight.T).relu_()
     logits = torch.addmm(own["output.bias"], hidden, own["output.weight"].T)
-    return _Said(maps, hidden, logits)
+    return _Said(maps, active, hidden, logits)
 
 
 _PARTS = ("weight", "bias")
@@ -85,26 +96,35 @@ def _linear_back(
 
 # %% ../../nbs/training/ensemble_convolutions.ipynb #maps-back
 def _maps_back(
-    name: str, own: Parameters, out: Parameters, delta: Tensor, below: Tensor
+    name: str,
+    own: Parameters,
+    out: Parameters,
+    delta: Tensor,
+    below: Tensor,
+    active: _Active | None,
 ) -> Tensor:
     """Write gradients of a layer of kernels; return that by `below`."""
     weight = own[f"{name}.weight"]
     back: Tensor
-    back, slope, shift = torch.ops.aten.convolution_backward(
-        delta,
-        below,
-        weight,
-        [len(weight)],
-        [1, 1],
-        [0, 0],
-        [1, 1],
-        False,
-        [0, 0],
-        1,
-        [True, True, True],
-    )
+    if active is not None:
+        slope, back = _layer_back(delta, active, weight)
+        torch.sum(delta, (0, 2, 3), out=out[f"{name}.bias"])
+    else:
+        back, slope, shift = torch.ops.aten.convolution_backward(
+            delta,
+            below,
+            weight,
+            [len(weight)],
+            [1, 1],
+            [0, 0],
+            [1, 1],
+            False,
+            [0, 0],
+            1,
+            [True, True, True],
+        )
+        out[f"{name}.bias"].copy_(shift)
     out[f"{name}.weight"].copy_(slope)
-    out[f"{name}.bias"].copy_(shift)
     return back
 
 # %% ../../nbs/training/ensemble_convolutions.ipynb #one
@@ -130,8 +150,8 @@ def _one_network(
     back = _linear_back(f"hidden.{last}.0", own, out, delta, flat)
     delta = _priced(back.view_as(said.maps[-1]), said.maps[-1], price)
     for place in range(last - 1, 0, -1):
-        below = said.maps[place - 1]
-        back = _maps_back(f"hidden.{place}.0", own, out, delta, below)
+        below, name = said.maps[place - 1], f"hidden.{place}.0"
+        back = _maps_back(name, own, out, delta, below, said.active[place - 1])
         delta = _priced(back, below, price)
     return delta, Tally(loss[0], activity, correct)
 
@@ -149,7 +169,8 @@ def _group(
     name = "hidden.0.0"
     weight = torch.stack([table[f"{name}.weight"] for table in own])
     bias = torch.stack([table[f"{name}.bias"] for table in own])
-    first = _first_maps(weight, bias, x)
+    windows = _columns(x, network.kernel)
+    first = _first_maps(weight, bias, x, windows)
     networks, batch, maps = first.shape[:3]
     deltas = first.new_empty(networks, maps, batch, *first.shape[3:])
     tallies = []
@@ -160,7 +181,7 @@ def _group(
         deltas[place] = delta.transpose(0, 1)
         tallies.append(tally)
     flat = deltas.view(networks * maps, -1)
-    slopes = flat @ _columns(x, network.kernel).T
+    slopes = flat @ windows.T
     tall[f"{name}.weight"].copy_(slopes.view(weight.shape))
     tall[f"{name}.bias"].copy_(flat.sum(1).view(bias.shape))
     return tallies
@@ -239,9 +260,10 @@ def _convolutional_forward(
     weight, bias = (parameters[f"hidden.0.0.{part}"] for part in _PARTS)
     outputs: list[Tensor] = []
     layers: list[list[Tensor]] = []
-    for first, own in zip(
-        _first_maps(weight, bias, images), _rows(parameters), strict=True
-    ):
+    together = _first_maps(
+        weight, bias, images, _columns(images, network.kernel)
+    )
+    for first, own in zip(together, _rows(parameters), strict=True):
         said = _rest(network, own, first)
         outputs.append(said.logits)
         layers.append([part.flatten(1) for part in (*said.maps, said.hidden)])

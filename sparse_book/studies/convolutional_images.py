@@ -20,6 +20,7 @@ from sparse_book.studies.convolutional_mnist import (
     _PLACES,
     _SOURCE,
     _WORDS,
+    _beyond,
     _empty,
     _lacking,
     _listed,
@@ -85,7 +86,7 @@ def _colour_critical(*tables: StudyResults) -> Verdict:
     lacking = _lacking(*tables)
     if lacking:
         return lacking
-    parts, texts = [], []
+    parts, texts = list[bool](), []
     for results in tables:
         kernels, layers = results.axis("kernel"), results.rows[0]["layers"]
         prices = [critical_kernel_price(results, k) for k in kernels]
@@ -95,7 +96,7 @@ def _colour_critical(*tables: StudyResults) -> Verdict:
     return verdict_of(
         parts,
         f"on {data}, critical λ by increasing kernel size: "
-        f"{'; '.join(texts)} (inf: beyond the grid)",
+        f"{'; '.join(texts)}{_beyond(parts)}",
     )
 
 
@@ -114,11 +115,13 @@ def _last_least(results: StudyResults) -> Verdict:
         ]
         parts.append(counts[2] < min(counts[:2]))
         texts.append(f"{_listed(counts, '{:.1f}')} at λ = {price:g}")
+    shown = dict.fromkeys((texts[0], texts[-1]))  # one, if they are one
     return verdict_of(
         parts,
         f"on {results.provenance.get('data')}, active units in the three "
-        f"layers: {texts[0]}; {texts[-1]}; the third is the least in "
-        f"{sum(parts)} of {len(parts)} prices below the critical one",
+        f"layers: {'; '.join(shown)}; the third is the least at "
+        f"{sum(parts)} of {len(parts)} prices below the critical one, "
+        f"{limit:g}",
     )
 
 
@@ -127,9 +130,8 @@ def _fashion_critical(results: StudyResults) -> Verdict:
     if lacking:
         return lacking
     price = critical_kernel_price(results, 7)
-    return verdict_of(
-        [price < float("inf")], f"critical λ: {price:g} (inf: beyond the grid)"
-    )
+    found = [price < float("inf")]
+    return verdict_of(found, f"critical λ: {price:g}{_beyond(found)}")
 
 # %% ../../nbs/studies/convolutional_images.ipynb #claims-declared
 #| code-fold: true

@@ -267,7 +267,7 @@ def _critical(*tables: StudyResults) -> Verdict:
     lacking = _lacking(*tables)
     if lacking:
         return lacking
-    parts, texts = [], []
+    parts, texts = list[bool](), []
     for results in tables:
         kernels = results.axis("kernel")
         prices = [critical_kernel_price(results, k) for k in kernels]
@@ -277,8 +277,13 @@ def _critical(*tables: StudyResults) -> Verdict:
     return verdict_of(
         parts,
         "critical λ by increasing kernel size: "
-        f"{'; '.join(texts)} (inf: beyond the grid)",
+        f"{'; '.join(texts)}{_beyond(parts)}",
     )
+
+
+def _beyond(found: Sequence[bool]) -> str:
+    """Explain the word inf where a critical λ was not found."""
+    return "" if all(found) else " (inf: beyond the grid)"
 
 
 _CNNS = ("thesis-cnn-1", "thesis-cnn-2", "thesis-cnn-3")

@@ -31,6 +31,7 @@ def draw_comparison(
     by: str = "hidden",
     label: str = "{} units",
     least: float = -np.inf,
+    floor: float = -np.inf,
 ) -> None:
     """Draw our curves with their spread, and published values as points.
 
@@ -41,6 +42,7 @@ def draw_comparison(
         by: axis of the study that has a curve for each value.
         label: of a curve, with a place for that value.
         least: draw nothing left of this.
+        floor: cut the spread off below this.
 
     Raises:
         ValueError: no rows, or an axis that they do not have.
@@ -64,7 +66,7 @@ def draw_comparison(
         colour = drawn.get_color()
         axes.fill_between(
             across,
-            [row.low for row in line],
+            [max(row.low, floor) for row in line],
             [row.high for row in line],
             color=colour,
             alpha=0.18,

@@ -28,7 +28,6 @@ from torch import Tensor
 from sparse_book.data.load import load
 from sparse_book.networks.convolutional import CHANNELS, Convolutional
 from sparse_book.networks.joint import Joint
-from sparse_book.networks.record import record
 from sparse_book.studies.blog import _gradients
 from sparse_book.training import silent
 from sparse_book.training.ensemble import Ensemble, train_ensemble
@@ -199,26 +198,22 @@ def joint(rounds: int) -> list[dict[str, str]]:
             torch.manual_seed(0)
             network = Joint(decoder=decoder)
             descent = torch.optim.Adam(network.parameters(), fused=True)
-            name = network.hidden_names[0]
 
             def step(
                 place: int,
                 network: Joint = network,
                 descent: torch.optim.Adam = descent,
                 price: float = price,
-                name: str = name,
             ) -> None:
                 here = slice(place, place + BATCH)
-                with record(network, name) as heard:
-                    data = images[here], labels[here]
-                    _gradients(network, heard, price, *data, ask=True)
+                _gradients(network, price, images[here], labels[here])
                 descent.step()
 
             for place in range(0, 5 * len(images), BATCH):
                 step(place % len(images))
-            with torch.no_grad(), record(network, name) as heard:
-                network(images[:BATCH])
-            share = float((heard[name] > 0).float().mean())
+            with torch.no_grad():
+                maps = network.hidden[0](images[:BATCH])
+            share = float((maps > 0).float().mean())
             best = take_turns(both_ways(lambda s=step: s(0)), rounds)  # type: ignore[misc]
             title = f"200 maps, {decoder or 'no'} decoder"
             rows += _rows("training", title, f"{price:g}", share, best)

@@ -14,8 +14,6 @@ from torch.nn import functional as F
 
 from sparse_book.networks.convolutional import CHANNELS, Convolutional
 from sparse_book.networks.joint import DECODERS, Joint, joint_loss
-from sparse_book.networks.record import record
-from sparse_book.studies.blog import _gradients
 from sparse_book.training import silent
 from sparse_book.training.ensemble import (
     Ensemble,
@@ -169,14 +167,17 @@ def joint_network(decoder: str | None) -> Joint:
 
 @pytest.mark.parametrize("decoder", [None, *DECODERS])
 @pytest.mark.parametrize("price", [0.0, 0.7])
+@pytest.mark.parametrize("share", [0.0, 1.0])
 def test_gradients_of_a_joint_network(
-    monkeypatch: pytest.MonkeyPatch, decoder: str | None, price: float
+    monkeypatch: pytest.MonkeyPatch,
+    decoder: str | None,
+    price: float,
+    share: float,
 ) -> None:
-    monkeypatch.setattr(silent, "_SHARE", 1.0 * torch.get_num_threads())
+    monkeypatch.setattr(silent, "_SHARE", share * torch.get_num_threads())
     x, t = joint_data()
     network = joint_network(decoder)
-    found = silent._joint_gradients(network, x, t, price)
-    assert found is not None
+    found = silent._joint_gradients(network, silent._Batch(x, t, price))
     ours = {name: p.grad for name, p in network.named_parameters()}
     network.zero_grad()
     answer, maps = network(x), network.hidden[0](x)
@@ -190,36 +191,22 @@ def test_gradients_of_a_joint_network(
     torch.testing.assert_close(found.loss, loss.detach())
     right = (logits.argmax(1) == t).double().mean()
     torch.testing.assert_close(found.correct, right)
-    assert found.active == float((maps > 0).sum()) / len(x)
+    torch.testing.assert_close(found.maps, maps.detach().flatten(2))
+    if share:
+        assert found.active == float((maps > 0).sum()) / len(x)
+    else:
+        assert found.active is None
 
 
-def test_too_many_active_units_change_nothing() -> None:
-    x, t = joint_data()
-    network = joint_network("transposed")
-    assert silent._joint_gradients(network, x, t, 0.1) is None
-    assert all(p.grad is None for p in network.parameters())
-
-
-@pytest.mark.parametrize("decoder", [None, *DECODERS])
-def test_a_training_step_is_the_same_either_way(
-    monkeypatch: pytest.MonkeyPatch, decoder: str | None
-) -> None:
-    x, t = joint_data(20)
-    found: list[list[torch.Tensor]] = []
-    for share in (0.0, 1.0):
-        limit = share * torch.get_num_threads()
-        monkeypatch.setattr(silent, "_SHARE", limit)
-        network = joint_network(decoder)
-        descent = torch.optim.SGD(network.parameters(), 0.01)
-        with record(network, network.hidden_names) as heard:
-            for start in range(0, 20, 5):
-                here = slice(start, start + 5)
-                data = x[here], t[here]
-                seen = _gradients(network, heard, 0.2, *data, ask=True)
-                assert (seen.active is not None) == bool(share)
-                descent.step()
-        found.append([seen.bare, *network.parameters()])
-    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-12)
+def test_no_list_away_from_the_processor() -> None:
+    network = joint_network("subpixel").to("meta")
+    x = torch.empty(6, 1, 8, 10, dtype=torch.float64, device="meta")
+    t = torch.empty(6, dtype=torch.int64, device="meta")
+    found = silent._joint_gradients(network, silent._Batch(x, t, 0.1))
+    assert found.active is None
+    for parameter in network.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.shape == parameter.shape
 
 
 def test_both_ways_of_the_benchmark_agree(

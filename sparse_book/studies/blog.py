@@ -26,10 +26,9 @@ from sparse_book.networks.joint import (
     DECODERS,
     Joint,
     draw_parameters,
-    joint_loss,
     per_image,
 )
-from ..networks.record import Activations, record
+from ..networks.record import record
 from sparse_book.studies.claims import (
     Artefact,
     Claim,
@@ -39,7 +38,7 @@ from sparse_book.studies.claims import (
 )
 from ..training.ensemble import epoch_order, seeded_network
 from ..training.results import Row, StudyResults
-from ..training.silent import _joint_gradients
+from ..training.silent import _Batch, _joint_gradients
 from ..training.store import NetworkRecord
 from sparse_book.training.study import (
     Method,
@@ -147,66 +146,43 @@ def _answers(
     return answer if isinstance(answer, tuple) else (answer, None)
 
 # %% ../../nbs/studies/blog.ipynb #step
-def _step(
-    network: FullyConnected | Joint,
-    heard: Activations,
-    price: float,
-    x: Tensor,
-    t: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the loss, it without the price, and the share of right answers.
-
-    Args:
-        network: the network.
-        heard: an open record of its hidden layer.
-        price: on the mean over images of the sum of activations.
-        x: images.
-        t: labels.
-    """
-    logits, rebuilt = _answers(network, x)
-    if rebuilt is None:
-        loss = F.cross_entropy(logits, t)
-    else:
-        loss = joint_loss(logits, rebuilt, x, t)
-    bare = loss.detach()
-    if price:
-        # Rectified: the sum of magnitudes is the sum.
-        (layer,) = heard.values()
-        loss = loss + price * layer.sum() / len(x)
-    return loss, bare, (logits.argmax(1) == t).float().mean().detach()
-
-
 class _Seen(NamedTuple):
-    """What a step saw: loss without the price, and right answers.
+    """What a step saw: loss without the price, right answers, the layer.
 
-    active: units per image, if the step was worked out from their list.
+    active: units per image, if they have been counted.
     """
 
     bare: Tensor
     correct: Tensor
+    layer: Tensor
     active: float | None
 
 
 def _gradients(
-    network: FullyConnected | Joint,
-    heard: Activations,
-    price: float,
-    x: Tensor,
-    t: Tensor,
-    ask: bool,
+    network: FullyConnected | Joint, price: float, x: Tensor, t: Tensor
 ) -> _Seen:
-    """Write a network's gradients, from its active units if few (and asked).
+    """Write the gradients of a network for a batch.
 
-    Other arguments as for `_step`.
+    Args:
+        network: the network.
+        price: on the mean over images of the sum of activations.
+        x: images.
+        t: labels.
     """
-    if ask and isinstance(network, Joint):
-        told = _joint_gradients(network, x, t, price)
-        if told is not None:
-            return _Seen(*told)
-    loss, bare, correct = _step(network, heard, price, x, t)
+    if isinstance(network, Joint):
+        return _Seen(*_joint_gradients(network, _Batch(x, t, price)))
+    with record(network, network.hidden_names) as heard:
+        logits = network(x)
+    (layer,) = heard.values()
+    loss = F.cross_entropy(logits, t)
+    bare = loss.detach()
+    if price:
+        # Rectified: the sum of magnitudes is the sum.
+        loss = loss + price * layer.sum() / len(x)
     network.zero_grad()
     torch.autograd.backward(loss)
-    return _Seen(bare, correct, None)
+    correct = (logits.argmax(1) == t).float().mean()
+    return _Seen(bare, correct, layer.detach(), None)
 
 
 def _blocks(right: Tensor) -> tuple[list[float], list[float]]:
@@ -239,27 +215,20 @@ def _train_one(
     descent = torch.optim.Adam(network.parameters(), rate, fused=True)
     right: list[Tensor] = []
     history: list[dict[str, float]] = []
-    few = True
     for epoch in range(epochs):
         order = epoch_order(task.seed, epoch, len(x)).to(device)
         bare: list[Tensor] = []
-        with record(network, network.hidden_names) as heard:
-            for start in range(0, len(order), study.batch_size):
-                if stop():
-                    raise KeyboardInterrupt
-                index = order[start : start + study.batch_size]
-                ask = few or len(right) % 20 == 0
-                seen = _gradients(
-                    network, heard, price, x[index], t[index], ask
-                )
-                descent.step()
-                few = seen.active is not None
-                bare.append(seen.bare)
-                right.append(seen.correct)
-            active = seen.active
-            if active is None:
-                (layer,) = heard.values()
-                active = float((layer > 0).sum()) / len(layer)
+        for start in range(0, len(order), study.batch_size):
+            if stop():
+                raise KeyboardInterrupt
+            index = order[start : start + study.batch_size]
+            seen = _gradients(network, price, x[index], t[index])
+            descent.step()
+            bare.append(seen.bare)
+            right.append(seen.correct)
+        active = seen.active
+        if active is None:
+            active = float((seen.layer > 0).sum()) / len(seen.layer)
         found = measure_blog(network, test[0], test[1])
         row = {
             "train_loss": float(torch.stack(bare).mean()),

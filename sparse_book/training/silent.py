@@ -306,84 +306,175 @@ def _decoding(network: Joint) -> nn.Conv2d | nn.ConvTranspose2d:
     return layer
 
 
-def _rebuild(
-    network: Joint, active: _Active, images: Tensor
+def _missed(
+    network: Joint, above: Tensor, images: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the squared error, a mean over images, and its gradient."""
-    given, layer = _stamps(network), _decoding(network)
-    out = images.new_empty(len(images), *given.above)
-    bias, stamps = layer.bias, given.stamps.numpy()
-    assert bias is not None
-    parts = stamps, bias.numpy(), given.stride, given.margin
-    _fast(_spread)(*active, *parts, out.numpy())
-    shuffled = given.stride == 1
-    miss = (F.pixel_shuffle(out, 2) if shuffled else out) - images
+    """Return the squared error, a mean over images, and its gradient.
+
+    above: what the decoder's layer says, and the shape of the gradient.
+    """
+    shuffled = network.decoder is not _decoding(network)
+    miss = (F.pixel_shuffle(above, 2) if shuffled else above) - images
     error = miss.square().sum() / len(images)
     delta = miss.mul_(2 / len(images))
     return error, F.pixel_unshuffle(delta, 2) if shuffled else delta
 
 
-def _rebuild_back(
-    network: Joint, active: _Active, delta: Tensor, told: Array
-) -> None:
-    """Write the gradients of the decoder; add to what units are told."""
-    given, layer = _stamps(network), _decoding(network)
-    slopes = torch.zeros_like(given.stamps)
-    tables = delta.contiguous().numpy(), given.stamps.numpy()
-    into = slopes.numpy(), told
-    _fast(_gather)(*active, *tables, given.stride, given.margin, *into)
-    transposed = given.stride == 2
-    layer.weight.grad = (
-        slopes.permute(0, 3, 1, 2) if transposed else _turned_back(slopes)
-    ).contiguous()
+def _keep(network: Joint, slopes: Tensor, delta: Tensor) -> None:
+    """Write the gradients of a decoder, given those of its stamps."""
+    layer = _decoding(network)
+    turned = network.decoder is not layer
+    kernels = _turned_back(slopes) if turned else slopes.permute(0, 3, 1, 2)
+    layer.weight.grad = kernels.contiguous()
     assert layer.bias is not None
     layer.bias.grad = delta.sum((0, 2, 3))
 
 # %% ../../nbs/training/silent.ipynb #joint-gradients
-class _Told(NamedTuple):
-    """Loss without the price, share of right answers, active units."""
+class _Batch(NamedTuple):
+    """Images, labels, and the price on the mean sum of activations."""
 
-    loss: Tensor
-    correct: Tensor
-    active: float
+    images: Tensor
+    labels: Tensor
+    price: float
 
 
-@torch.no_grad()
-def _joint_gradients(
-    network: Joint, images: Tensor, labels: Tensor, price: float
-) -> _Told | None:
-    """Write the gradients of a joint network, if few units are active.
-
-    price: on the mean over images of the sum of activations. None, and
-    nothing is written, if too many units are active for `_active`.
-    """
-    pad, layer = list(network.hidden[0].children())[:2]
-    assert isinstance(layer, nn.Conv2d) and layer.bias is not None
-    padded = pad(images)
-    states = torch.conv2d(padded, layer.weight, layer.bias, stride=2)
-    active = _active(states)
-    if active is None:
-        return None
-    output, listed = network.output, active[:3]
-    table, logits = (
-        output.weight.T.contiguous(),
-        output.bias.repeat(len(images), 1),
-    )
-    _fast(_say)(*listed, table.numpy(), logits.numpy())
+def _blame(
+    network: Joint, logits: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return cross-entropy and its gradient by the logits."""
     columns, losses = _output_delta(logits.T[None], labels[None, None])
-    loss, delta = losses[0], columns[0].T.contiguous()
-    told = np.full(active.ends[-1], price / len(images), active.value.dtype)
+    delta = columns[0].T.contiguous()
+    network.output.bias.grad = delta.sum(0)
+    return losses[0], delta
+
+
+def _from_list(
+    network: Joint, batch: _Batch, active: _Active
+) -> tuple[Tensor, Tensor]:
+    """Write all gradients, from active units; return loss and logits."""
+    output, listed, images = network.output, active[:3], batch.images
+    table = output.weight.T.contiguous()
+    logits = output.bias.repeat(len(images), 1)
+    _fast(_say)(*listed, table.numpy(), logits.numpy())
+    loss, delta = _blame(network, logits, batch.labels)
+    price = batch.price / len(images)
+    told = np.full(active.ends[-1], price, active.value.dtype)
     slopes = torch.zeros_like(table)
     tables = delta.numpy(), table.numpy(), slopes.numpy()
     _fast(_heed)(*listed, *tables, told)
-    output.weight.grad, output.bias.grad = slopes.T.contiguous(), delta.sum(0)
+    output.weight.grad = slopes.T.contiguous()
     if network.decoder is not None:
-        error, above = _rebuild(network, active, images)
-        loss = loss + error
-        _rebuild_back(network, active, above, told)
-    kernels, biases = map(torch.zeros_like, (layer.weight, layer.bias))
-    seen = padded.contiguous().numpy(), 2, kernels.numpy(), biases.numpy()
-    _fast(_trace)(active.ends, active.units, told, active.sides, *seen)
-    layer.weight.grad, layer.bias.grad = kernels, biases
-    correct = (logits.argmax(1) == labels).to(logits).mean()
-    return _Told(loss, correct, float(active.ends[-1]) / len(images))
+        loss = loss + _rebuild_listed(network, images, active, told)
+    pad, layer = _seeing(network)
+    kernels = torch.zeros_like(layer.weight)
+    biases = kernels.new_zeros(len(kernels))
+    seen = pad(images).contiguous().numpy(), layer.stride[0]
+    into = kernels.numpy(), biases.numpy()
+    _fast(_trace)(*listed[:2], told, active.sides, *seen, *into)
+    layer.weight.grad, layer.get_parameter("bias").grad = kernels, biases
+    return loss, logits
+
+
+def _rebuild_listed(
+    network: Joint, images: Tensor, active: _Active, told: Array
+) -> Tensor:
+    """Write a decoder's gradients, add to told; return the error."""
+    stamps, *place, above = _stamps(network)
+    bias = _decoding(network).bias
+    assert bias is not None
+    out = images.new_empty(len(images), *above)
+    _fast(_spread)(*active, stamps.numpy(), bias.numpy(), *place, out.numpy())
+    error, delta = _missed(network, out, images)
+    slopes, given = torch.zeros_like(stamps), delta.contiguous().numpy()
+    _fast(_gather)(
+        *active, given, stamps.numpy(), *place, slopes.numpy(), told
+    )
+    _keep(network, slopes, delta)
+    return error
+
+
+def _seeing(network: Joint) -> tuple[nn.Module, nn.Conv2d]:
+    """Return the padding and the kernels below the maps."""
+    pad, layer = list(network.hidden[0].children())[:2]
+    assert isinstance(layer, nn.Conv2d) and layer.bias is not None
+    return pad, layer
+
+# %% ../../nbs/training/silent.ipynb #products
+def _from_products(
+    network: Joint, batch: _Batch, maps: Tensor, windows: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Write all gradients, by products; return loss and logits.
+
+    maps: (images, c, places); windows: (images, k², places).
+    """
+    output, (_, layer) = network.output, _seeing(network)
+    flat = maps.flatten(1)
+    logits = torch.addmm(output.bias, flat, output.weight.T)
+    loss, delta = _blame(network, logits, batch.labels)
+    output.weight.grad = delta.T @ flat
+    back = (delta @ output.weight).view_as(maps)
+    if network.decoder is not None:
+        loss = loss + _rebuild_whole(network, batch.images, maps, back)
+    back.add_(batch.price / len(maps))
+    back = torch.ops.aten.threshold_backward(back, maps, 0)
+    slopes = torch.bmm(back, windows.mT).sum(0)
+    layer.weight.grad = slopes.view_as(layer.weight)
+    assert layer.bias is not None
+    layer.bias.grad = back.sum((0, 2))
+    return loss, logits
+
+
+def _rebuild_whole(
+    network: Joint, images: Tensor, maps: Tensor, back: Tensor
+) -> Tensor:
+    """Write a decoder's gradients, add to back; return the error."""
+    stamps, stride, margin, (above, high, wide) = _stamps(network)
+    below, side = stamps.shape[:2]
+    rows = stamps.permute(3, 1, 2, 0).reshape(-1, below)
+    left = torch.bmm(rows.expand(len(maps), -1, -1), maps)
+    room = side - stride - 2 * margin  # what stamps leave over the edge
+    sides = high + max(room, 0), wide + max(room, 0)
+    options = {"padding": margin, "stride": stride}
+    out = F.fold(left, sides, side, **options)[..., :high, :wide]
+    bias = _decoding(network).bias
+    assert bias is not None
+    error, delta = _missed(network, out + bias[:, None, None], images)
+    edge = sides[1] - wide, sides[0] - high
+    seen = F.unfold(F.pad(delta, (0, edge[0], 0, edge[1])), side, **options)
+    slopes = torch.bmm(seen, maps.mT).sum(0)  # (o * k * k, c)
+    back.baddbmm_(rows.T.expand(len(maps), -1, -1), seen)
+    shaped = slopes.view(above, side, side, below)
+    _keep(network, shaped.permute(3, 1, 2, 0), delta)
+    return error
+
+
+class _Told(NamedTuple):
+    """Loss without the price, share of right answers, and the maps.
+
+    active: units per image, if they were listed.
+    """
+
+    loss: Tensor
+    correct: Tensor
+    maps: Tensor
+    active: float | None
+
+
+@torch.no_grad()
+def _joint_gradients(network: Joint, batch: _Batch) -> _Told:
+    """Write the gradients of a joint network by the way that pays."""
+    images, (pad, layer) = batch.images, _seeing(network)
+    side, stride = layer.kernel_size[0], layer.stride[0]
+    windows = F.unfold(pad(images), side, stride=stride)
+    kernels = layer.weight.flatten(1).expand(len(images), -1, -1)
+    assert layer.bias is not None
+    maps = torch.baddbmm(layer.bias[:, None], kernels, windows).relu_()
+    active = _active(maps.view(len(images), *network.map_shape))
+    number = None
+    if active is None:
+        loss, logits = _from_products(network, batch, maps, windows)
+    else:
+        loss, logits = _from_list(network, batch, active)
+        number = float(active.ends[-1]) / len(images)
+    correct = (logits.argmax(1) == batch.labels).to(logits).mean()
+    return _Told(loss, correct, maps, number)

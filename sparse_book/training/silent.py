@@ -212,7 +212,7 @@ def _layer_back(
     _fast(_tell)(active.ends, active.units, told, back.flatten(1).numpy())
     return _turned_back(slopes), back
 
-
+# %% ../../nbs/training/silent.ipynb #tell
 def _tell(ends: Array, index: Array, told: Array, back: Array) -> None:
     """Write what active units were told to their places (images, units)."""
     for image in range(len(back)):
@@ -231,7 +231,7 @@ def _say(
             for o in range(len(into)):
                 into[o] += value[n] * row[o]
 
-
+# %% ../../nbs/training/silent.ipynb #heed
 def _heed(
     ends: Array,
     index: Array,
@@ -251,7 +251,7 @@ def _heed(
                 total += row[o] * given[o]
             told[n] = total
 
-
+# %% ../../nbs/training/silent.ipynb #trace
 def _trace(
     ends: Array,
     index: Array,
@@ -305,7 +305,7 @@ def _decoding(network: Joint) -> nn.Conv2d | nn.ConvTranspose2d:
     assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
     return layer
 
-
+# %% ../../nbs/training/silent.ipynb #missed
 def _missed(
     network: Joint, above: Tensor, images: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -347,7 +347,7 @@ def _blame(
     network.output.bias.grad = delta.sum(0)
     return losses[0], delta
 
-
+# %% ../../nbs/training/silent.ipynb #from-list
 def _from_list(
     network: Joint, batch: _Batch, active: _Active
 ) -> tuple[Tensor, Tensor]:
@@ -374,7 +374,7 @@ def _from_list(
     layer.weight.grad, layer.get_parameter("bias").grad = kernels, biases
     return loss, logits
 
-
+# %% ../../nbs/training/silent.ipynb #rebuild-listed
 def _rebuild_listed(
     network: Joint, images: Tensor, active: _Active, told: Array
 ) -> Tensor:
@@ -423,7 +423,7 @@ def _from_products(
     layer.bias.grad = back.sum((0, 2))
     return loss, logits
 
-
+# %% ../../nbs/training/silent.ipynb #rebuild-whole
 def _rebuild_whole(
     network: Joint, images: Tensor, maps: Tensor, back: Tensor
 ) -> Tensor:
@@ -447,7 +447,7 @@ def _rebuild_whole(
     _keep(network, shaped.permute(3, 1, 2, 0), delta)
     return error
 
-
+# %% ../../nbs/training/silent.ipynb #told
 class _Told(NamedTuple):
     """Loss without the price, share of right answers, and the maps.
 

@@ -9,8 +9,8 @@ and the fastest round counts.
   have learned at a price on activity for some hundred steps. Needs
   SPARSE_BOOK_DATA; left out without it.
 
-"Dense" is what the library does for layers that are not sparse: PyTorch's
-convolutions and their gradients.
+"Dense" is what the library does where too many units are active: PyTorch's
+convolutions and their gradients, for 200 maps products of matrices.
 """
 
 from __future__ import annotations
@@ -127,21 +127,22 @@ def _rows(
     ]
 
 
-def _with_share(share: float, work: Callable[[], object]) -> object:
-    """Do some work with another limit for skipping; 0 is dense."""
-    usual, silent._SHARE = silent._SHARE, share
+def _with_share(share: float | None, work: Callable[[], object]) -> object:
+    """Do some work with another limit for skipping, if any; 0 is dense."""
+    usual = silent._SHARE, silent._JOINT_SHARE
+    if share is not None:
+        silent._SHARE = silent._JOINT_SHARE = share
     try:
         return work()
     finally:
-        silent._SHARE = usual
+        silent._SHARE, silent._JOINT_SHARE = usual
 
 
 def both_ways(work: Callable[[], object]) -> dict[str, Callable[[], object]]:
     """Some work without and with skipping."""
-    usual = silent._SHARE
     return {
         "dense": lambda: _with_share(0.0, work),
-        "skipping": lambda: _with_share(usual, work),
+        "skipping": lambda: _with_share(None, work),
     }
 
 

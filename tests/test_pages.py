@@ -104,6 +104,13 @@ def test_pictures_have_words(name: str) -> None:
             assert len(str(image["alt"])) > 20, image["src"]
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_tables_are_tables(name: str) -> None:
+    """A rule that Markdown does not understand leaves a table as text."""
+    words = re.sub(r"(?s)<(pre|script)\b.*?</\1>", "", text_of(name))
+    assert not re.search(r"(?m)^\|[\s|:\u2013\u2014-]+\|$", words)
+
+
 def test_no_other_scripts_than_those_that_lie_beside() -> None:
     """A page opened from a file must find each script below the book."""
     for name in PAGES:

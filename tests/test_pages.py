@@ -169,6 +169,11 @@ def turn(page: Page, screen: str) -> None:
     page.wait_for_function(
         "theme => document.documentElement.dataset.theme === theme", arg=theme
     )
+    # Colours of buttons fade from one theme to the other; readers see the end.
+    page.evaluate(
+        "document.getAnimations().filter(a => a instanceof CSSTransition)"
+        ".forEach(a => a.finish())"
+    )
 
 
 def faults_for_readers(page: Page, screen: str, place: str) -> list[str]:

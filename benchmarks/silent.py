@@ -31,6 +31,7 @@ from sparse_book.networks.joint import Joint
 from sparse_book.studies.blog import _gradients
 from sparse_book.training import silent
 from sparse_book.training.ensemble import Ensemble, train_ensemble
+from sparse_book.training.ensemble_convolutions import _maps_back
 
 BATCH = 100
 SHARES = (0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.8)
@@ -67,20 +68,10 @@ def layer_ways(
 
     def dense() -> object:
         states = torch.conv2d(maps, weight, bias)
-        back, slopes, _ = torch.ops.aten.convolution_backward(
-            delta,
-            maps,
-            weight,
-            [len(weight)],
-            [1, 1],
-            [0, 0],
-            [1, 1],
-            False,
-            [0, 0],
-            1,
-            [True, True, True],
-        )
-        return states, slopes, back * (maps > 0)
+        out = {"0.weight": torch.empty_like(weight), "0.bias": bias.clone()}
+        own = {"0.weight": weight}
+        back = _maps_back("0", own, out, delta, maps, None)
+        return states, out["0.weight"], back * (maps > 0)
 
     def skipping() -> object:
         active = silent._active(maps, share=1.0)

@@ -10,7 +10,9 @@ and the fastest round counts.
   SPARSE_BOOK_DATA; left out without it.
 
 "Dense" is what the library does where too many units are active: PyTorch's
-convolutions and their gradients, for 200 maps products of matrices.
+convolutions and their gradients, for 200 maps and autoencoders products of
+matrices. Of autoencoders, units that are silent for a whole batch are left
+out; their share is that of the others.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import torch
 from torch import Tensor
 
 from sparse_book.data.load import load
+from sparse_book.networks.autoencoder import SIZES, Autoencoder
 from sparse_book.networks.convolutional import CHANNELS, Convolutional
 from sparse_book.networks.joint import Joint
 from sparse_book.studies.blog import _gradients
@@ -44,6 +47,7 @@ LAYERS = (  # maps below and above, kernel, sides of images
 )
 PRICES = (0.0, 0.0005, 0.002, 0.006)
 BLOG_PRICES = (0.0, 0.001, 0.005, 0.05)  # per image
+COPY_PRICES = (0.0, 0.00005, 0.0002, 0.0008)
 
 
 def take_turns(
@@ -212,6 +216,45 @@ def joint(rounds: int) -> list[dict[str, str]]:
     return rows
 
 
+def autoencoders(rounds: int) -> list[dict[str, str]]:
+    """Rows of the thesis's autoencoders, each alone."""
+    images, _ = mnist()
+    rows = []
+    for sizes in SIZES.values():
+        for price in COPY_PRICES:
+            alone = Ensemble(lambda s=sizes: Autoencoder(s), [0])  # type: ignore[misc]
+
+            def train(
+                count: int, epochs: int, method: str, alone: Ensemble = alone
+            ) -> object:
+                some = images[:count]
+                return train_ensemble(
+                    alone,
+                    some,
+                    some,
+                    coefficient=price,  # noqa: B023
+                    epochs=epochs,
+                    loss="squared-error",
+                    method=method,
+                )
+
+            train(len(images), 8, "auto")
+            _, heard = alone.forward(images[:BATCH])
+            live = [layer[0].amax(0) > 0 for layer in heard.values()]
+            share = float(torch.cat(live).float().mean())
+            best = take_turns(
+                {
+                    "dense": lambda t=train: t(1000, 1, "stacked"),  # type: ignore[misc]
+                    "skipping": lambda t=train: t(1000, 1, "auto"),  # type: ignore[misc]
+                },
+                rounds,
+            )
+            best = {way: spent / 10 for way, spent in best.items()}
+            title = "autoencoder " + "-".join(map(str, sizes))
+            rows += _rows("training", title, f"{price:g}", share, best)
+    return rows
+
+
 def main() -> None:
     """Measure, print the table, write the rows."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -221,6 +264,7 @@ def main() -> None:
     rows = layers(options.rounds)
     try:
         rows += convolutional(options.rounds) + joint(options.rounds)
+        rows += autoencoders(options.rounds)
     except FileNotFoundError as error:
         print(f"no training: {error}")
     columns = ["what", "shape", "price", "share", "way", "milliseconds"]

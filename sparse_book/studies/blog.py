@@ -147,15 +147,14 @@ def _answers(
 
 # %% ../../nbs/studies/blog.ipynb #step
 class _Seen(NamedTuple):
-    """What a step saw: loss without the price, right answers, the layer.
+    """What a step saw: loss without the price, right answers, active units.
 
-    active: units per image, if they have been counted.
+    active: per image.
     """
 
     bare: Tensor
     correct: Tensor
-    layer: Tensor
-    active: float | None
+    active: Tensor
 
 
 def _gradients(
@@ -182,7 +181,8 @@ def _gradients(
     network.zero_grad()
     torch.autograd.backward(loss)
     correct = (logits.argmax(1) == t).float().mean()
-    return _Seen(bare, correct, layer.detach(), None)
+    active = (layer.detach() > 0).sum() / len(x)
+    return _Seen(bare, correct, active)
 
 
 def _blocks(right: Tensor) -> tuple[list[float], list[float]]:
@@ -213,31 +213,29 @@ def _train_one(
     price = per_image(task.condition["batch_price"], study.batch_size)
     rate = study.settings["learning_rate"]
     descent = torch.optim.Adam(network.parameters(), rate, fused=True)
-    right: list[Tensor] = []
+    starts = range(0, len(x), study.batch_size)
+    # One tensor for all steps: small ones among large ones would keep memory.
+    bare = torch.empty(len(starts), device=device)
+    right = torch.empty(epochs, len(starts), device=device)
     history: list[dict[str, float]] = []
     for epoch in range(epochs):
         order = epoch_order(task.seed, epoch, len(x)).to(device)
-        bare: list[Tensor] = []
-        for start in range(0, len(order), study.batch_size):
+        for step, start in enumerate(starts):
             if stop():
                 raise KeyboardInterrupt
             index = order[start : start + study.batch_size]
             seen = _gradients(network, price, x[index], t[index])
             descent.step()
-            bare.append(seen.bare)
-            right.append(seen.correct)
-        active = seen.active
-        if active is None:
-            active = float((seen.layer > 0).sum()) / len(seen.layer)
+            bare[step], right[epoch, step] = seen.bare, seen.correct
         found = measure_blog(network, test[0], test[1])
         row = {
-            "train_loss": float(torch.stack(bare).mean()),
-            "train_accuracy": float(torch.stack(right[-len(bare) :]).mean()),
-            "batch_active_units": active,
+            "train_loss": float(bare.mean()),
+            "train_accuracy": float(right[epoch].mean()),
+            "batch_active_units": float(seen.active),
             **{f"test_{name}": value for name, value in found.items()},
         }
         history.append({k: float(f"{v:.6g}") for k, v in row.items()})
-    return _record(study, epochs, task, history, torch.stack(right).cpu())
+    return _record(study, epochs, task, history, right.flatten().cpu())
 
 # %% ../../nbs/studies/blog.ipynb #record-of
 def _record(

@@ -718,9 +718,20 @@ def _choose_method(method: str, problem: _Problem) -> Gradients:
             "are logits where the loss is cross-entropy, and all hidden "
             "layers (or none) recorded; use 'functional'"
         )
-    if fits and method != "functional":
-        return _stacked_gradients(problem)
-    return _functional_gradients(problem)
+    if not fits or method == "functional":
+        return _functional_gradients(problem)
+    from sparse_book.training import silent
+
+    if method == "auto" and silent._live_fits(problem):
+        return silent._live_gradients(problem)
+    return _stacked_gradients(problem)
+
+
+def _rows(stacked: Parameters) -> list[Parameters]:
+    """Return the parameters of every network, as views."""
+    split = {name: tensor.unbind() for name, tensor in stacked.items()}
+    count = len(next(iter(split.values())))
+    return [{name: s[k] for name, s in split.items()} for k in range(count)]
 
 # %% ../../nbs/training/ensemble.ipynb #train
 def train_ensemble(
@@ -768,7 +779,8 @@ def train_ensemble(
         method: "stacked" for the written-out equations of `FullyConnected`
             networks, "convolutional" for those of `Convolutional` networks,
             "functional" for any module through torch.func, "auto" for the
-            first that fits.
+            first that fits; for wide rectified `FullyConnected` networks on
+            a processor it leaves out units that are silent for a batch.
         order: which image comes when: from seed, epoch, labels and batch
             size to image numbers, step after step; by default
             `epoch_order`. See the page "Orders of the data".

@@ -18,6 +18,7 @@ from sparse_book.training.ensemble import (
     Tally,
     _output_delta,
     _Problem,
+    _rows,
 )
 from .optimizers import Parameters
 from sparse_book.training.silent import (
@@ -221,13 +222,6 @@ def _convolutional_gradients(problem: _Problem) -> Gradients:
         return out, Tally(*map(torch.stack, zip(*tallies, strict=True)))
 
     return gradients
-
-
-def _rows(stacked: Parameters) -> list[Parameters]:
-    """Return the parameters of every network, as views."""
-    split = {name: tensor.unbind() for name, tensor in stacked.items()}
-    count = len(next(iter(split.values())))
-    return [{name: s[k] for name, s in split.items()} for k in range(count)]
 
 # %% ../../nbs/training/ensemble_convolutions.ipynb #fits
 def _fits(problem: _Problem, method: str) -> bool:

@@ -17,8 +17,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..linear.coordinate_descent import _compile
+from ..networks.fully_connected import FullyConnected
 from ..networks.joint import Joint
-from .ensemble import _output_delta
+from sparse_book.training.ensemble import (
+    Gradients,
+    Tally,
+    _bias,
+    _Layer,
+    _linear_layers,
+    _output_delta,
+    _Problem,
+    _rows,
+    _squared_delta,
+)
+from .optimizers import Parameters
 
 Array = npt.NDArray[Any]
 
@@ -447,38 +459,242 @@ def _rebuild_whole(
     _keep(network, shaped.permute(3, 1, 2, 0), delta)
     return error
 
-# %% ../../nbs/training/silent.ipynb #told
-_JOINT_SHARE = 0.05  # as `_SHARE`, beside products, which are faster
+# %% ../../nbs/training/silent.ipynb #pieces
+_PIECE = 20  # images, as measured (one thread)
 
 
 class _Told(NamedTuple):
-    """Loss without the price, share of right answers, and the maps.
+    """Loss without the price, share of right answers, and active units.
 
-    active: units per image, if they were listed.
+    active: per image.
     """
 
     loss: Tensor
     correct: Tensor
-    maps: Tensor
-    active: float | None
+    active: Tensor
 
 
-@torch.no_grad()
-def _joint_gradients(network: Joint, batch: _Batch) -> _Told:
-    """Write the gradients of a joint network by the way that pays."""
-    images, (pad, layer) = batch.images, _seeing(network)
+def _hear(network: Joint, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return maps (images, c, places) and windows (images, k², places)."""
+    pad, layer = _seeing(network)
     side, stride = layer.kernel_size[0], layer.stride[0]
     windows = F.unfold(pad(images), side, stride=stride)
     kernels = layer.weight.flatten(1).expand(len(images), -1, -1)
     assert layer.bias is not None
     maps = torch.baddbmm(layer.bias[:, None], kernels, windows).relu_()
-    limit = _JOINT_SHARE / torch.get_num_threads()
-    active = _active(maps.view(len(images), *network.map_shape), limit)
-    number = None
+    return maps, windows
+
+
+def _right(logits: Tensor, labels: Tensor) -> Tensor:
+    return (logits.argmax(1) == labels).to(logits).mean()
+
+
+def _in_pieces(network: Joint, batch: _Batch) -> _Told:
+    """Write all gradients, by products for a few images at a time."""
+    count, on_cpu = len(batch.images), batch.images.device.type == "cpu"
+    size = _PIECE * torch.get_num_threads() if on_cpu else count
+    parameters = list(network.parameters())
+    sums = [torch.zeros_like(p) for p in parameters]
+    totals = batch.images.new_zeros(3)
+    for start in range(0, count, size):
+        here = slice(start, start + size)
+        part = _Batch(batch.images[here], batch.labels[here], batch.price)
+        share = len(part.images) / count
+        maps, windows = _hear(network, part.images)
+        loss, logits = _from_products(network, part, maps, windows)
+        active = maps.sign().sum() / len(maps)  # rectified: 0 or 1
+        told = torch.stack([loss, _right(logits, part.labels), active])
+        totals.add_(told, alpha=share)
+        for total, parameter in zip(sums, parameters, strict=True):
+            assert parameter.grad is not None
+            total.add_(parameter.grad, alpha=share)
+    for total, parameter in zip(sums, parameters, strict=True):
+        parameter.grad = total
+    return _Told(*totals)
+
+# %% ../../nbs/training/silent.ipynb #told
+_JOINT_SHARE = 0.05  # as `_SHARE`, beside products, which are faster
+
+
+@torch.no_grad()
+def _joint_gradients(network: Joint, batch: _Batch) -> _Told:
+    """Write the gradients of a joint network by the way that pays."""
+    images, active = batch.images, None
+    if _few(network, images[:_PIECE]) is not None:
+        active = _few(network, images)
     if active is None:
-        loss, logits = _from_products(network, batch, maps, windows)
+        return _in_pieces(network, batch)
+    loss, logits = _from_list(network, batch, active)
+    number = loss.new_tensor(active.ends[-1] / len(images))
+    return _Told(loss, _right(logits, batch.labels), number)
+
+
+@torch.no_grad()
+def _few(network: Joint, images: Tensor) -> _Active | None:
+    """List the active units of maps, if they are few."""
+    if images.device.type != "cpu":
+        return None
+    maps, _ = _hear(network, images)
+    limit = _JOINT_SHARE / torch.get_num_threads()
+    return _active(maps.view(len(images), *network.map_shape), limit)
+
+# %% ../../nbs/training/silent.ipynb #live
+class _Live(NamedTuple):
+    """Live units: values (units, images), and places, None for all."""
+
+    values: Tensor
+    places: Tensor | None
+
+
+_CROWDED = 0.85  # share of live units, above which none is left out
+
+
+def _live(values: Tensor) -> _Live:
+    """Keep the units of values (units, images) that any image activates."""
+    places = values.abs().amax(1).nonzero()[:, 0]
+    if len(places) > _CROWDED * len(values):
+        return _Live(values, None)
+    return _Live(values.index_select(0, places), places)
+
+
+def _pick(table: Tensor, dim: int, live: _Live) -> Tensor:
+    """Return the rows or columns of a table that belong to live units."""
+    if live.places is None:
+        return table
+    return table.index_select(dim, live.places)
+
+
+def _put(out: Array, rows: Array, columns: Array, block: Array) -> None:
+    """Write a block to its rows and columns of out, and zeros elsewhere."""
+    out[:] = 0
+    for i in range(len(rows)):
+        row, given = out[rows[i]], block[i]
+        for j in range(len(columns)):
+            row[columns[j]] = given[j]
+
+# %% ../../nbs/training/silent.ipynb #live-steps
+def _live_forward(
+    layers: list[_Layer], own: Parameters, below: _Live
+) -> tuple[list[_Live], list[Tensor], Tensor]:
+    """Return what every layer hears, its live columns, the last states."""
+    heard, tables = [below], []
+    for layer in layers:
+        tables.append(_pick(own[layer.weight], 1, heard[-1]))
+        states = tables[-1] @ heard[-1].values
+        bias = _bias(layer, own)
+        if bias is not None:
+            states.add_(bias)
+        if len(tables) < len(layers):
+            heard.append(_live(states.relu_()))
+    return heard, tables, states
+
+
+def _write_slopes(
+    layer: _Layer, own: Parameters, out: Parameters, delta: _Live, below: _Live
+) -> None:
+    """Write the gradients of one layer's weights and biases."""
+    weight, every = out[layer.weight], delta.places is None
+    if every and below.places is None:
+        torch.mm(delta.values, below.values.T, out=weight)
     else:
-        loss, logits = _from_list(network, batch, active)
-        number = float(active.ends[-1]) / len(images)
-    correct = (logits.argmax(1) == batch.labels).to(logits).mean()
-    return _Told(loss, correct, maps, number)
+        block = (delta.values @ below.values.T).numpy()
+        pairs = zip((delta, below), weight.shape, strict=True)
+        places = [
+            np.arange(n) if live.places is None else live.places.numpy()
+            for live, n in pairs
+        ]
+        _fast(_put)(weight.numpy(), *places, block)
+    if layer.bias is None:
+        return
+    bias, total = out[layer.bias], delta.values.sum(1)
+    if delta.places is not None:
+        total = torch.zeros_like(bias).index_copy_(0, delta.places, total)
+    bias.copy_(total)
+    if layer.raw:
+        bias.mul_(-own[layer.bias].sigmoid())
+
+# %% ../../nbs/training/silent.ipynb #live-back
+def _live_back(
+    layers: list[_Layer],
+    own: Parameters,
+    out: Parameters,
+    said: tuple[list[_Live], list[Tensor]],
+    delta: Tensor,
+    price: Tensor | None,
+) -> None:
+    """Write one network's gradients, given that of its last states."""
+    above = _live(delta)
+    for layer, below, table in reversed([*zip(layers, *said, strict=True)]):
+        _write_slopes(layer, own, out, above, below)
+        if below is said[0][0]:
+            return
+        back = _pick(table, 0, above).T @ above.values
+        if price is not None:
+            back.add_(price)
+        passed = torch.ops.aten.threshold_backward(back, below.values, 0)
+        above = _Live(passed, below.places)
+
+# %% ../../nbs/training/silent.ipynb #live-gradients
+_WIDE = 500_000  # weights of a network, from which looking for them pays
+
+
+@torch.no_grad()
+def _live_gradients(problem: _Problem) -> Gradients:
+    """Gradients of fully connected rectified networks, live units only."""
+    network = problem.template
+    assert isinstance(network, FullyConnected)
+    layers, kind = _linear_layers(network), network.output_activation
+    units = sum(network.sizes[1:-1]) if problem.per_node else 1
+    out: Parameters = {}
+
+    def one(
+        own: Parameters,
+        slopes: Parameters,
+        below: _Live,
+        t: Tensor,
+        cost: Tensor,
+    ) -> Tally:
+        heard, tables, states = _live_forward(layers, own, below)
+        batch = states.shape[1]
+        if problem.loss == "squared-error":
+            delta, loss = _squared_delta(kind, states[None], t[None])
+            correct = torch.full_like(loss, torch.nan)
+        else:
+            correct = (states.argmax(0) == t).to(states).mean()[None]
+            delta, loss = _output_delta(states[None], t[None, None])
+        price = cost / (batch * max(units, 1)) if problem.layers else None
+        _live_back(layers, own, slopes, (heard, tables), delta[0], price)
+        parts = heard[1:] if problem.layers else []
+        sums = [part.values.sum() / batch for part in parts]
+        activity = torch.stack(sums) if sums else loss[:0]
+        return Tally(loss[0], activity, correct[0])
+
+    @torch.no_grad()
+    def gradients(
+        parameters: Parameters, coefficient: Tensor, x: Tensor, t: Tensor
+    ) -> tuple[Parameters, Tally]:
+        if not out:
+            out.update({k: torch.empty_like(p) for k, p in parameters.items()})
+        each, below = len(coefficient) // len(x), []
+        for images in x:
+            below.append(_live(images.flatten(1).T))
+        tallies = [
+            one(own, slopes, below[n // each], t[n // each], coefficient[n])
+            for n, (own, slopes) in enumerate(
+                zip(_rows(parameters), _rows(out), strict=True)
+            )
+        ]
+        return out, Tally(*map(torch.stack, zip(*tallies, strict=True)))
+
+    return gradients
+
+
+def _live_fits(problem: _Problem) -> bool:
+    """Tell whether leaving silent units out pays, and is possible."""
+    network = problem.template
+    if not isinstance(network, FullyConnected) or problem.see is not None:
+        return False
+    some = next(network.parameters())
+    weights = sum(p.numel() for p in network.parameters())
+    on_cpu = some.device.type == "cpu" and some.dtype in _DTYPES
+    return network.activation == "relu" and on_cpu and weights >= _WIDE

@@ -225,14 +225,18 @@ def autoencoders(rounds: int) -> list[dict[str, str]]:
             alone = Ensemble(lambda s=sizes: Autoencoder(s), [0])  # type: ignore[misc]
 
             def train(
-                count: int, epochs: int, method: str, alone: Ensemble = alone
+                count: int,
+                epochs: int,
+                method: str,
+                alone: Ensemble = alone,
+                price: float = price,
             ) -> object:
                 some = images[:count]
                 return train_ensemble(
                     alone,
                     some,
                     some,
-                    coefficient=price,  # noqa: B023
+                    coefficient=price,
                     epochs=epochs,
                     loss="squared-error",
                     method=method,

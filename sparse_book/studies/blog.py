@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ from sparse_book.studies.claims import (
 )
 from ..training.ensemble import epoch_order, seeded_network
 from ..training.results import Row, StudyResults
-from ..training.silent import _Batch, _joint_gradients
+from ..training.silent import _Batch, _joint_gradients, _Told
 from ..training.store import NetworkRecord
 from sparse_book.training.study import (
     Method,
@@ -146,20 +146,9 @@ def _answers(
     return answer if isinstance(answer, tuple) else (answer, None)
 
 # %% ../../nbs/studies/blog.ipynb #step
-class _Seen(NamedTuple):
-    """What a step saw: loss without the price, right answers, active units.
-
-    active: per image.
-    """
-
-    bare: Tensor
-    correct: Tensor
-    active: Tensor
-
-
 def _gradients(
     network: FullyConnected | Joint, price: float, x: Tensor, t: Tensor
-) -> _Seen:
+) -> _Told:
     """Write the gradients of a network for a batch.
 
     Args:
@@ -169,7 +158,7 @@ def _gradients(
         t: labels.
     """
     if isinstance(network, Joint):
-        return _Seen(*_joint_gradients(network, _Batch(x, t, price)))
+        return _joint_gradients(network, _Batch(x, t, price))
     with record(network, network.hidden_names) as heard:
         logits = network(x)
     (layer,) = heard.values()
@@ -182,7 +171,7 @@ def _gradients(
     torch.autograd.backward(loss)
     correct = (logits.argmax(1) == t).float().mean()
     active = (layer.detach() > 0).sum() / len(x)
-    return _Seen(bare, correct, active)
+    return _Told(bare, correct, active)
 
 
 def _blocks(right: Tensor) -> tuple[list[float], list[float]]:
@@ -226,7 +215,7 @@ def _train_one(
             index = order[start : start + study.batch_size]
             seen = _gradients(network, price, x[index], t[index])
             descent.step()
-            bare[step], right[epoch, step] = seen.bare, seen.correct
+            bare[step], right[epoch, step] = seen.loss, seen.correct
         found = measure_blog(network, test[0], test[1])
         row = {
             "train_loss": float(bare.mean()),

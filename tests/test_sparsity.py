@@ -260,6 +260,16 @@ def test_any_split_of_a_batch_gives_the_same(
         assert measure(batch[:, None]).shape == (len(rows), 1)
 
 
+@pytest.mark.parametrize("name", sorted(MEASURES))
+def test_a_vector_scores_the_same_in_any_company(name: str) -> None:
+    """To the last bit: a fourth power taken as such rounds by place."""
+    rng = torch.Generator().manual_seed(6)
+    batch = torch.randn(200, 9, 4, generator=rng, dtype=torch.float64)
+    together = MEASURES[name](batch)
+    alone = [MEASURES[name](vector) for vector in batch.reshape(-1, 4)]
+    assert torch.equal(torch.stack(alone), together.flatten())
+
+
 @given(vectors)
 def test_single_precision_follows_double(a: Tensor) -> None:
     a = a.float().double()

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from sparse_book.linear.coordinate_descent import (
     Array,
-    _compile,
     _in_threads,
 )
 from .dictionaries import SparseCodes
 from .pursuit import _rounding, _units
+from ..loops import ANY_ORDER, compile_loops
 
 # %% ../../nbs/linear/compiled_pursuit.ipynb #largest-code
 def _largest(bits: Array) -> int:
@@ -240,7 +240,8 @@ def _compiled() -> Callable[..., None]:
         _pursue_signal,
         _pursue_block,
     )
-    return _compile(functions, globals())
+    twins = compile_loops(*functions, fastmath=ANY_ORDER, error_model="numpy")
+    return twins["_pursue_block"]
 
 # %% ../../nbs/linear/compiled_pursuit.ipynb #run-code
 _CHUNK = 512  # signals at once: what they see takes a MiB

@@ -9,7 +9,6 @@ __all__ = ['Array', 'coordinate_descent']
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from sparse_book.linear.shrinkage import (
     _checked_problem,
     _finish,
 )
+from ..loops import ANY_ORDER, compile_loops
 
 Array = np.ndarray[Any, Any]
 
@@ -383,31 +383,6 @@ def _code_block(
         )
 
 
-def _compile(
-    functions: tuple[Callable[..., Any], ...], names: dict[str, Any]
-) -> Callable[..., None]:
-    """Return the last of the functions, compiled with those it calls.
-
-    Each may call those before it, and use what else is in `names`, the
-    globals of the module in which all of them stand.
-    """
-    import numba
-
-    scope = dict(names)
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    options["fastmath"] = {"reassoc", "contract", "nsz"}
-    for function in functions:
-        name = function.__name__
-        twin = FunctionType(function.__code__, scope, name)
-        try:  # on disk, if there is a file beside which to keep it
-            fast = numba.njit(cache="__file__" in scope, **options)(twin)
-        except RuntimeError:
-            fast = numba.njit(**options)(twin)
-        scope[name] = fast
-    result: Callable[..., None] = scope[functions[-1].__name__]
-    return result
-
-
 @cache
 def _compiled() -> Callable[..., None]:
     """Return `_code_block`, compiled with all that it calls."""
@@ -425,7 +400,8 @@ def _compiled() -> Callable[..., None]:
         _code_signal,
         _code_block,
     )
-    return _compile(functions, globals())
+    twins = compile_loops(*functions, fastmath=ANY_ORDER, error_model="numpy")
+    return twins["_code_block"]
 
 # %% ../../nbs/linear/coordinate_descent.ipynb #coordinate-descent
 @torch.no_grad()

@@ -9,7 +9,6 @@ __all__ = ['online_dictionary_learning']
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
-from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from sparse_book.linear.sparsenet import (
     _Learner,
     _take_turns,
 )
+from ..loops import ANY_ORDER, compile_loops
 
 # %% ../../nbs/linear/online_learning.ipynb #admit
 def _admit(
@@ -177,27 +177,15 @@ def _improve_some(
 @cache
 def _compiled() -> dict[str, Callable[..., Any]]:
     """Return the functions above, compiled, by name."""
-    import numba
-
-    scope = dict(globals())
-    options: dict[str, Any] = {"nogil": True}
-    options["fastmath"] = {"reassoc", "contract", "nsz"}
-    for function in (
+    return compile_loops(
         _admit,
         _visit,
         _code_roughly,
         _code_rows,
         _add_up,
         _improve_some,
-    ):
-        name = function.__name__
-        twin = FunctionType(function.__code__, scope, name)
-        try:  # on disk, if there is a file beside which to keep it
-            fast = numba.njit(cache="__file__" in scope, **options)(twin)
-        except RuntimeError:
-            fast = numba.njit(**options)(twin)
-        scope[name] = fast
-    return scope
+        fastmath=ANY_ORDER,
+    )
 
 
 def _rough_codes(

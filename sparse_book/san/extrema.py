@@ -8,7 +8,6 @@ __all__ = ['SPARSE_ACTIVATIONS', 'minimum_distance', 'extrema', 'peaks', 'Extrem
 # %% ../../nbs/san/extrema.ipynb #imports
 from collections.abc import Callable
 from functools import cache
-from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from ..checks import check_choice, check_count
+from ..loops import compile_loops
 from sparse_book.san.activations import (
     ExtremaPoolIndices,
     MaxActivations,
@@ -218,19 +218,9 @@ def _sorted_maps(
 
 # %% ../../nbs/san/extrema.ipynb #compile
 @cache
-def _compiled() -> tuple[Callable[..., None], Callable[..., None]]:
+def _compiled() -> dict[str, Callable[..., None]]:
     """Return `_split_maps` and `_sorted_maps`, compiled."""
-    import numba
-
-    scope = dict(globals())
-    for function in (_split_row, _split_maps, _sorted_maps):
-        twin = FunctionType(function.__code__, scope, function.__name__)
-        try:  # on disk, if there is a file beside which to keep it
-            fast = numba.njit(cache="__file__" in scope, nogil=True)(twin)
-        except RuntimeError:
-            fast = numba.njit(nogil=True)(twin)
-        scope[function.__name__] = fast
-    return scope["_split_maps"], scope["_sorted_maps"]
+    return compile_loops(_split_row, _split_maps, _sorted_maps)
 
 
 def _compiled_kept(
@@ -239,11 +229,12 @@ def _compiled_kept(
     """Return what `_rounds` keeps, on a processor."""
     flat = sizes.flatten(2).flatten(0, 1).contiguous()
     kept = torch.zeros_like(flat, dtype=torch.bool)
-    split, sort = _compiled()
+    twins = _compiled()
     if len(axes) == 1:
-        split(flat.numpy(), distance, kept.numpy())
+        twins["_split_maps"](flat.numpy(), distance, kept.numpy())
     else:
-        sort(flat.numpy(), sizes.shape[-1], distance, kept.numpy())
+        given = flat.numpy(), sizes.shape[-1], distance
+        twins["_sorted_maps"](*given, kept.numpy())
     return kept.view(sizes.shape)
 
 # %% ../../nbs/san/extrema.ipynb #extrema-code

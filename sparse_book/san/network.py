@@ -8,8 +8,7 @@ __all__ = ['SanParts', 'SparselyActivatedNetwork', 'SanMeasures', 'measure_netwo
 # %% ../../nbs/san/network.ipynb #imports
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
-from types import FunctionType
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +24,7 @@ from sparse_book.checks import (
     check_number,
     check_together,
 )
+from ..loops import ANY_ORDER, compile_loops
 from ..measures.description_length import description_weights
 from .activations import _pool, _top_k, matched_count
 from .competition import _competing, cosine_distances
@@ -78,17 +78,9 @@ def _slope_rows(
 @cache
 def _compiled() -> tuple[Callable[..., None], Callable[..., None]]:
     """Return `_correlate_rows` and `_slope_rows`, compiled."""
-    import numba
-
-    fast = []
-    for function, loose in ((_correlate_rows, False), (_slope_rows, True)):
-        twin = FunctionType(function.__code__, globals(), function.__name__)
-        build = partial(numba.njit, nogil=True, fastmath=loose)
-        try:  # on disk, if there is a file beside which to keep it
-            fast.append(build(cache="__file__" in globals())(twin))
-        except RuntimeError:
-            fast.append(build()(twin))
-    return fast[0], fast[1]
+    exact = compile_loops(_correlate_rows)["_correlate_rows"]
+    loose = compile_loops(_slope_rows, fastmath=ANY_ORDER)["_slope_rows"]
+    return exact, loose
 
 # %% ../../nbs/san/network.ipynb #correlate-shifts
 def _correlate_shifts(

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from itertools import pairwise
-from types import FunctionType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_choice, check_number
+from ..loops import compile_loops
 
 # %% ../../nbs/training/optimizers.ipynb #types
 Parameters: TypeAlias = dict[str, Tensor]
@@ -498,19 +498,11 @@ _SLOTS = {"sgd": ("velocity",), "adam": ("mean", "square")} | {
 @cache
 def _compiled(name: str) -> Callable[..., None]:
     """Return the loop of an optimizer, compiled."""
-    import numba
-
-    scope = dict(globals())
-    code = _BLOCKS[name].__code__
-    twin = FunctionType(code, scope, code.co_name)
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    options["fastmath"] = {"contract", "nsz"}
-    try:  # on disk, if there is a file beside which to keep it
-        fast = numba.njit(cache="__file__" in scope, **options)(twin)
-    except RuntimeError:
-        fast = numba.njit(**options)(twin)
-    result: Callable[..., None] = fast
-    return result
+    block = _BLOCKS[name]
+    twins = compile_loops(
+        block, fastmath={"contract", "nsz"}, error_model="numpy"
+    )
+    return twins[block.__name__]
 
 
 @cache

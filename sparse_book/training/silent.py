@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..linear.coordinate_descent import _compile
+from ..loops import ANY_ORDER, compile_loops
 from ..networks.fully_connected import FullyConnected
 from ..networks.joint import Joint
 from sparse_book.training.ensemble import (
@@ -179,7 +179,8 @@ def _active(maps: Tensor, share: float | None = None) -> _Active | None:
 @cache
 def _fast(loop: Callable[..., Any]) -> Callable[..., Any]:
     """Return a loop, compiled."""
-    return _compile((loop,), globals())
+    twins = compile_loops(loop, fastmath=ANY_ORDER, error_model="numpy")
+    return twins[loop.__name__]
 
 # %% ../../nbs/training/silent.ipynb #layers
 def _turned(weight: Tensor) -> Tensor:

@@ -284,7 +284,9 @@ def theirs(c: Mapping[str, Any], name: str) -> float:
     number = 3 if "decoder" in c else c.get("table", 1)
     for row in published_values(blog.FILE, f"table-{number}"):
         if row["penalty_per_batch_sum"] == c["batch_price"]:
-            return float(row[column] or 1.0)
+            value = float(row[column] or 1.0)
+            # The article adds up the errors of a batch of 100 images.
+            return value / 100 if name == "test_squared_error" else value
     raise AssertionError(c)
 
 

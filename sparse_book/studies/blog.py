@@ -385,6 +385,7 @@ def _artefact(study: Study, column: str, decoder: str = "") -> Artefact:
         _PAGE,
         ours,
         statistic="mean",
+        factor=study.batch_size if column == "error" else 1.0,
         published=(FILE, f"table-{number}"),
         axes=("batch_price",),
         place=_place,
@@ -433,8 +434,8 @@ def blog_table(study: Study, results: StudyResults, **where: Any) -> str:
 
     Returns:
         A row for each price: accuracy in per cent, active units in the last
-        training batch, for the joint network the squared error, and active
-        units on the test set.
+        training batch, for the joint network the squared error summed over
+        a batch, and active units on the test set.
 
     Raises:
         MissingResultsError: there are no published values.
@@ -463,7 +464,7 @@ def blog_table(study: Study, results: StudyResults, **where: Any) -> str:
         active = ours["batch_active_units"]
         cells.append(_factor(active, row["average_active_units"]))
         if study is JOINT:
-            miss = ours["test_squared_error"]
+            miss = study.batch_size * ours["test_squared_error"]
             cells.append(_factor(miss, row["autoencoder_loss"]))
         test = ours["test_active_units"]
         cells.append("–" if math.isnan(test) else _short(test))
@@ -637,7 +638,7 @@ def _worse_pictures(results: StudyResults) -> Verdict:
         texts.append(f"{_listed(miss, '{:.3g}')} ({name})")
     return verdict_of(
         parts,
-        f"squared error at prices {_listed(PRICES, '{:g}')}: "
+        f"squared error of an image at prices {_listed(PRICES, '{:g}')}: "
         f"{'; '.join(texts)}",
     )
 

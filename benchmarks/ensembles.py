@@ -3,7 +3,7 @@
 Networks with one hidden layer of rectified units, as in figure 3.1 of
 Askey-Doran (2021): batches of 100, Adam, a penalty on activity. A few dozen
 steps of each way are timed, after a warm-up, and scaled to an epoch; the
-fastest round counts. Four ways, and a bound:
+fastest round counts. Five ways, and a yardstick:
 
 - "loader": the thesis's own, as its appendix C lists it, one network after
   the other: a DataLoader that turns image after image into a tensor, a hook,
@@ -17,9 +17,11 @@ fastest round counts. Four ways, and a bound:
 - "fused": that with Adam's fused kernel;
 - "ensemble": ours, as `sparse_book.training.run` runs it: ensembles planned
   to the size of the cache, one process of one thread for each core;
-- "product": the bound, no way to train: the time in which the processor, at
-  the rate of its own product of two large matrices, does the multiplications
-  of an epoch and nothing else.
+- "dense": the same, with all products of the first layer, also those of
+  black pixels;
+- "product": no way to train: the time in which the processor, at the rate of
+  its own product of two large matrices, does all multiplications of an epoch
+  and nothing else.
 
 Ensembles, like the loops on tensors, train and do not look at validation
 images after every epoch: the book's studies do that once, at the end.
@@ -63,6 +65,7 @@ from sparse_book.training.study import StudyData, load_study_data, tasks
 
 CORES, BATCH, COEFFICIENT = 2, 100, 0.008
 WAYS = ("loader", "tensors", "fused")
+METHODS = {"dense": "stacked", "ensemble": "auto"}
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 CHOSEN = ["wall"]
 STEPS = {"loader": 12, "tensors": 200, "fused": 200}
@@ -71,6 +74,7 @@ TITLES = {
     "tensors": "loop, tensors",
     "fused": "loop, tensors, fused Adam",
     "product": "matrix products alone",
+    "dense": "ensemble, all products",
     "ensemble": "ensemble",
 }
 
@@ -213,7 +217,7 @@ class _Enough(Exception):
 
 
 def ensemble(
-    hidden: int, data: StudyData, work: float
+    hidden: int, data: StudyData, work: float, method: str = "auto"
 ) -> tuple[int, float, int]:
     """Networks of a planned ensemble, seconds per step of each, steps."""
     wanted = [
@@ -236,7 +240,9 @@ def ensemble(
             raise _Enough
 
     with contextlib.suppress(_Enough):
-        train_ensemble(networks, *data.train, watch=watch, **options)
+        train_ensemble(
+            networks, *data.train, watch=watch, **options | {"method": method}
+        )
     seconds = (CLOCKS[CHOSEN[0]]() - start) / count
     return len(group), seconds / len(group), count
 
@@ -268,8 +274,9 @@ def side_by_side(job: Callable[..., Any], *arguments: Any) -> list[Any]:
 
 def _slowest(way: str, hidden: int, data: StudyData, work: float) -> float:
     """Seconds per step of networks when all cores work, times cores."""
-    if way == "ensemble":
-        return max(s for _, s, _ in side_by_side(ensemble, hidden, data, work))
+    if way in METHODS:
+        given = hidden, data, work, METHODS[way]
+        return max(s for _, s, _ in side_by_side(ensemble, *given))
     if way == "product":
         return float(max(side_by_side(product, hidden, data, work)))
     return max(side_by_side(loop, way, hidden, data, STEPS[way]))
@@ -287,8 +294,9 @@ def measure_round(
             found[way, 1, threads] = alone(way, hidden, data, threads)
         found[way, CORES, 1] = _slowest(way, hidden, data, work) / CORES
     found["product", 1, 1] = product(hidden, data, work)
-    found["ensemble", 1, 1] = ensemble(hidden, data, work)[1]
-    for way in ("product", "ensemble"):
+    for way, method in METHODS.items():
+        found[way, 1, 1] = ensemble(hidden, data, work, method)[1]
+    for way in ("product", *METHODS):
         found[way, CORES, 1] = _slowest(way, hidden, data, work) / CORES
     return found
 
@@ -413,7 +421,8 @@ def main() -> None:
         "command": f"python benchmarks/ensembles.py --clock {options.clock} "
         f"--rounds {options.rounds} --work {options.work:g}",
     }
-    ensemble(8, data, 0.05)  # compile
+    for hidden in (8, 64):
+        ensemble(hidden, data, 0.05)  # compile
     one_by_one(*data.train)
     one_by_one(*data.validation)
     written, shown, hours = [], [], dict.fromkeys(TITLES, 0.0)
@@ -425,7 +434,7 @@ def main() -> None:
         ]
         best = {key: min(r[key] for r in rounds) for key in rounds[0]}
         for row in rows_of(hidden, data, best, about):
-            if row["way"] == "ensemble":
+            if row["way"] in METHODS:
                 row |= {"networks": size, "timed_steps": count}
             written.append(row)
         if options.csv:  # after every size: a run may be cut short

@@ -246,9 +246,10 @@ def _magnitudes(kind: str, activity: Tensor) -> Tensor:
 
 
 def _scale_by_slope(kind: str, back: Tensor, activity: Tensor) -> Tensor:
-    """Multiply in place by the activation's slope, given its value."""
+    """Multiply by the activation's slope, given its value; back may change."""
     if kind == "relu":
-        return back.mul_(activity > 0)
+        passed: Tensor = torch.ops.aten.threshold_backward(back, activity, 0)
+        return passed
     if kind == "sigmoid":
         return back.mul_(activity * (1 - activity))
     return back.mul_(1 - activity**2) if kind == "tanh" else back
@@ -265,53 +266,71 @@ def _bias(layer: _Layer, parameters: Parameters) -> Tensor | None:
     return value[..., None]
 
 
-def _states(
-    layer: _Layer, parameters: Parameters, below: Tensor, first: bool
-) -> Tensor:
-    """Return W a + b with images in columns: (networks, units, batch)."""
-    weight = parameters[layer.weight]
+def _tall(weight: Tensor, inputs: Tensor) -> Tensor:
+    """Return W x of every network: (networks, units, batch).
+
+    inputs: (groups, batch, fan_in), a batch for many networks.
+    """
     networks, units, fan_in = weight.shape
-    if first:  # below: (groups, fan_in, batch), one for many networks
-        tall = weight.reshape(len(below), -1, fan_in)
-        state = torch.bmm(tall, below).view(networks, units, -1)
-    else:
-        state = torch.bmm(weight, below)
-    bias = _bias(layer, parameters)
-    return state if bias is None else state.add_(bias)
+    tall = weight.reshape(len(inputs), -1, fan_in)
+    return torch.bmm(tall, inputs.mT).view(networks, units, -1)
+
+
+def _tall_slopes(delta: Tensor, inputs: Tensor, out: Tensor) -> None:
+    """Write the gradients of the first weights, given those of W x."""
+    tall = delta.reshape(len(inputs), -1, delta.shape[-1])
+    wide = out.view(len(inputs), -1, out.shape[-1])
+    torch.bmm(tall, inputs, out=wide)
+
+
+class _First(NamedTuple):
+    """Products of a first layer, forwards and for its gradients."""
+
+    product: Callable[[Tensor, Tensor], Tensor]
+    slopes: Callable[[Tensor, Tensor, Tensor], None]
+
+
+_TALL = _First(_tall, _tall_slopes)
 
 # %% ../../nbs/training/ensemble.ipynb #stacked-forward
 def _stacked_forward(
-    kind: str, layers: list[_Layer], parameters: Parameters, inputs: Tensor
+    kind: str,
+    layers: list[_Layer],
+    parameters: Parameters,
+    inputs: Tensor,
+    first: _First = _TALL,
 ) -> tuple[list[Tensor], Tensor]:
     """Return the hidden layers' activations and the logits."""
-    below, hidden = inputs.flatten(2).mT, []
-    for depth, layer in enumerate(layers[:-1]):
-        state = _states(layer, parameters, below, depth == 0)
-        below = _activate(kind, state)
-        hidden.append(below)
-    return hidden, _states(layers[-1], parameters, below, not hidden)
+    heard: list[Tensor] = []
+    for layer in layers:
+        weight, bias = parameters[layer.weight], _bias(layer, parameters)
+        if heard:
+            state = torch.bmm(weight, heard[-1])
+        else:
+            state = first.product(weight, inputs.flatten(2))
+        if bias is not None:
+            state.add_(bias)
+        last = len(heard) == len(layers) - 1
+        heard.append(state if last else _activate(kind, state))
+    return heard[:-1], heard[-1]
 
 # %% ../../nbs/training/ensemble.ipynb #stacked-backward
-def _layer_gradients(
-    layer: _Layer,
-    parameters: Parameters,
-    delta: Tensor,
-    below: Tensor,
-    first: bool,
-    out: Parameters,
+def _bias_gradients(
+    layer: _Layer, parameters: Parameters, delta: Tensor, out: Parameters
 ) -> None:
-    """Write the gradients of one layer's weights and biases."""
-    weight = out[layer.weight]
-    if first:  # below: (groups, batch, fan_in)
-        tall = delta.reshape(len(below), -1, delta.shape[-1])
-        wide = weight.view(len(below), -1, weight.shape[-1])
-        torch.bmm(tall, below, out=wide)
-    else:
-        torch.bmm(delta, below.mT, out=weight)
-    if layer.bias is not None:
-        torch.sum(delta, -1, out=out[layer.bias])
-        if layer.raw:
-            out[layer.bias].mul_(-parameters[layer.bias].sigmoid())
+    """Write the gradients of one layer's biases."""
+    if layer.bias is None:
+        return
+    torch.sum(delta, -1, out=out[layer.bias])
+    if layer.raw:
+        out[layer.bias].mul_(-parameters[layer.bias].sigmoid())
+
+
+def _behind(weight: Tensor, delta: Tensor, like: Tensor) -> Tensor:
+    """Return W^T δ, lying in memory as the activations that it is for."""
+    if like.is_contiguous():
+        return torch.bmm(weight.mT, delta)
+    return torch.bmm(delta.mT, weight).mT
 
 # %% ../../nbs/training/ensemble.ipynb #output-delta
 def _output_delta(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -338,7 +357,7 @@ def _squared_delta(
 
 # %% ../../nbs/training/ensemble.ipynb #stacked-gradients
 @torch.no_grad()
-def _stacked_gradients(problem: _Problem) -> Gradients:
+def _stacked_gradients(problem: _Problem, first: _First = _TALL) -> Gradients:
     """Gradients of fully connected networks, by the equations."""
     network = problem.template
     assert isinstance(network, FullyConnected)
@@ -354,7 +373,7 @@ def _stacked_gradients(problem: _Problem) -> Gradients:
         if not out:
             out.update({k: torch.empty_like(p) for k, p in parameters.items()})
         batch, networks = x.shape[1], len(coefficient)
-        hidden, logits = _stacked_forward(kind, layers, parameters, x)
+        hidden, logits = _stacked_forward(kind, layers, parameters, x, first)
         if problem.see is not None:
             problem.see(hidden if priced else [], t)
         if problem.loss == "squared-error":
@@ -362,21 +381,19 @@ def _stacked_gradients(problem: _Problem) -> Gradients:
             correct = torch.full_like(loss, torch.nan)
         else:
             targets = t.repeat_interleave(networks // len(t), 0)[:, None]
-            correct = (logits.argmax(1) == targets[:, 0]).to(logits).mean(1)
+            best = logits.max(1).indices  # argmax is slow along this axis
+            correct = (best == targets[:, 0]).to(logits).mean(1)
             delta, loss = _output_delta(logits, targets)
         price = (coefficient / (batch * max(units, 1)))[:, None, None]
-        for depth in reversed(range(len(layers))):
-            first = depth == 0
-            below = x.flatten(2) if first else hidden[depth - 1]
-            _layer_gradients(
-                layers[depth], parameters, delta, below, first, out
-            )
-            if first:
-                break
-            back = torch.bmm(parameters[layers[depth].weight].mT, delta)
+        for layer, below in zip(layers[:0:-1], hidden[::-1], strict=True):
+            _bias_gradients(layer, parameters, delta, out)
+            torch.bmm(delta, below.mT, out=out[layer.weight])
+            back = _behind(parameters[layer.weight], delta, below)
             if priced:
                 back.add_(price if kind in _POSITIVE else price * below.sign())
             delta = _scale_by_slope(kind, back, below)
+        _bias_gradients(layers[0], parameters, delta, out)
+        first.slopes(delta, x.flatten(2), out[layers[0].weight])
         sums = [_magnitudes(kind, a) / batch for a in hidden if priced]
         activity = torch.stack(sums, 1) if sums else loss[:, None][:, :0]
         return out, Tally(loss, activity, correct)
@@ -694,17 +711,13 @@ class _Steps:
         return self.tally
 
 # %% ../../nbs/training/ensemble.ipynb #choose-method
-def _choose_method(method: str, problem: _Problem) -> Gradients:
-    """Return the function that computes gradients."""
-    ways = ("auto", "stacked", "convolutional", "functional")
-    check_choice("method", method, ways)
-    network = problem.template
-    if method in ("auto", "convolutional") and problem.see is None:
-        from sparse_book.training import ensemble_convolutions as many
+_METHODS = ("auto", "stacked", "sparse", "convolutional", "functional")
 
-        if many._fits(problem, method):
-            return many._convolutional_gradients(problem)
-    fits = (
+
+def _written_out(problem: _Problem) -> bool:
+    """Tell whether the equations for stacked networks hold."""
+    network = problem.template
+    return (
         isinstance(network, FullyConnected)
         and problem.layers in ((), network.hidden_names)
         and (
@@ -712,16 +725,30 @@ def _choose_method(method: str, problem: _Problem) -> Gradients:
             or network.output_activation == "identity"
         )
     )
-    if method == "stacked" and not fits:
+
+
+def _choose_method(method: str, problem: _Problem) -> Gradients:
+    """Return the function that computes gradients."""
+    check_choice("method", method, _METHODS)
+    fits = _written_out(problem)
+    if method in ("stacked", "sparse") and not fits:
         raise ValueError(
-            "method 'stacked' needs FullyConnected networks, whose outputs "
+            f"method {method!r} needs FullyConnected networks, whose outputs "
             "are logits where the loss is cross-entropy, and all hidden "
             "layers (or none) recorded; use 'functional'"
         )
+    if method in ("auto", "convolutional") and problem.see is None:
+        from sparse_book.training import ensemble_convolutions as many
+
+        if many._fits(problem, method):
+            return many._convolutional_gradients(problem)
     if not fits or method == "functional":
         return _functional_gradients(problem)
-    from sparse_book.training import silent
+    from sparse_book.training import silent, sparse_inputs
 
+    if method == "sparse":
+        sparse_inputs._check_place(problem)
+        return _stacked_gradients(problem, sparse_inputs._SKIPPING)
     if method == "auto" and silent._live_fits(problem):
         return silent._live_gradients(problem)
     return _stacked_gradients(problem)
@@ -777,10 +804,12 @@ def train_ensemble(
         settings: of the optimizer: numbers, or tensors of shape (networks,).
         loss: "cross-entropy" or "squared-error" (mean over pixels).
         method: "stacked" for the written-out equations of `FullyConnected`
-            networks, "convolutional" for those of `Convolutional` networks,
-            "functional" for any module through torch.func, "auto" for the
-            first that fits; for wide rectified `FullyConnected` networks on
-            a processor it leaves out units that are silent for a batch.
+            networks, "sparse" for the same without the products of zeros
+            among the inputs (on a processor), "convolutional" for the
+            equations of `Convolutional` networks, "functional" for any
+            module through torch.func, "auto" for what fits and is fastest;
+            for wide rectified `FullyConnected` networks on a processor it
+            leaves out units that are silent for a batch.
         order: which image comes when: from seed, epoch, labels and batch
             size to image numbers, step after step; by default
             `epoch_order`. See the page "Orders of the data".
@@ -812,33 +841,53 @@ def train_ensemble(
         order_seeds = [order_seeds] * len(ensemble)
     groups = _order_groups(order_seeds, len(ensemble))
     problem = _Problem(ensemble.template, ensemble.layers, loss, per_node, see)
+    from sparse_book.training import sparse_inputs
+
+    if method == "auto" and sparse_inputs._pays(problem, x):
+        method = "sparse"
     gradients = _choose_method(method, problem)
-    step = make_stepper(
-        optimizer, ensemble.parameters, settings, networks=len(ensemble)
-    )
-    parts = (x, t), partial(gradients, ensemble.parameters, prices), step
-    steps = _Steps(*parts)
-    recorder = _recorder(ensemble.device) if see is None else None
 
     def drawn(seed: int, epoch: int, _: Tensor, size: int) -> Tensor:
         return (order or _shuffled)(seed, epoch, t, size)
 
-    if recorder is not None:
-        shape = len(groups), min(batch_size, len(x))
-        steps = _ReplayedSteps(recorder, shape, *parts)
-    history, number = [], 0
+    with sparse_inputs._turned(ensemble, method == "sparse"):
+        step = make_stepper(
+            optimizer, ensemble.parameters, settings, networks=len(ensemble)
+        )
+        parts = (x, t), partial(gradients, ensemble.parameters, prices), step
+        recorder = _recorder(ensemble.device) if see is None else None
+        if recorder is None:
+            steps = _Steps(*parts)
+        else:
+            shape = len(groups), min(batch_size, len(x))
+            steps = _ReplayedSteps(recorder, shape, *parts)
+        batches = partial(
+            _batches, groups, batch_size=batch_size, order_of=drawn
+        )
+        return _take_epochs(steps, epochs, batches, watch, after_epoch)
+
+
+def _take_epochs(
+    steps: _Steps,
+    epochs: int,
+    batches: Callable[..., Iterator[tuple[Tensor, Tensor]]],
+    watch: Callable[[int, Tally], None] | None,
+    after_epoch: Callable[[EpochRow], None] | None,
+) -> list[EpochRow]:
+    """Take all steps of some epochs; return what they saw."""
+    history, number, count = [], 0, len(steps.data[0])
     for epoch in range(epochs):
         steps.begin()
         shown = 0
-        for batch in _batches(groups, epoch, *steps.shown, batch_size, drawn):
+        for batch in batches(epoch, *steps.shown):
             steps.take(*batch)
             shown += batch[0].shape[1]
             if watch is not None:
                 watch(number, steps.told())
             number += 1
         means = (total.to("cpu", copy=True) for total in steps.totals)
-        if shown != len(x):  # an order that leaves images out, or repeats
-            means = (total * (len(x) / shown) for total in means)
+        if shown != count:  # an order that leaves images out, or repeats
+            means = (total * (count / shown) for total in means)
         history.append(EpochRow(epoch + 1, *means))
         if after_epoch is not None:
             after_epoch(history[-1])

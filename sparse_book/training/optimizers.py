@@ -509,6 +509,30 @@ def _compiled(name: str) -> Callable[..., None]:
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads)
 
+
+def _by_threads(
+    loop: Callable[..., None], networks: int, *arguments: Any
+) -> None:
+    """Call a compiled loop, whose last arguments are the first network and
+    the one behind the last, once for every thread's share of them."""
+    threads = min(torch.get_num_threads(), networks)
+    if threads == 1:
+        return loop(*arguments, 0, networks)
+    bounds = [networks * k // threads for k in range(threads + 1)]
+    jobs = [
+        _pool(threads).submit(loop, *arguments, *pair)
+        for pair in pairwise(bounds)
+    ]
+    for job in jobs:
+        job.result()
+
+
+def _as_stored(tensor: Tensor) -> Tensor:
+    """Return a tensor, turned if that is how its entries follow in memory."""
+    if tensor.ndim < 3 or tensor.is_contiguous():
+        return tensor
+    return tensor.mT
+
 # %% ../../nbs/training/optimizers.ipynb #in-place
 def _compiled_step(
     rule: Optimizer,
@@ -519,24 +543,14 @@ def _compiled_step(
 ) -> None:
     """Take a step in place, in one pass over memory per parameter."""
     block, networks = _compiled(rule.name), table.shape[1]
-    threads = min(torch.get_num_threads(), networks)
     step = float(state["step"][""].add_(1))
-    bounds = [networks * k // threads for k in range(threads + 1)]
     for key, value in parameters.items():
         slots = [state[slot][key] for slot in _SLOTS[rule.name]]
         arrays = [
-            tensor.detach().view(networks, -1).numpy()
+            _as_stored(tensor.detach()).view(networks, -1).numpy()
             for tensor in (value, gradients[key], *slots)
         ]
-        if threads == 1:
-            block(*arrays, table, step, 0, networks)
-            continue
-        jobs = [
-            _pool(threads).submit(block, *arrays, table, step, *pair)
-            for pair in pairwise(bounds)
-        ]
-        for job in jobs:
-            job.result()
+        _by_threads(block, networks, *arrays, table, step)
 
 # %% ../../nbs/training/optimizers.ipynb #settings-table
 def _settings_table(
@@ -561,8 +575,9 @@ def make_stepper(
     """Return a function that moves parameters, in place, by gradients.
 
     The same steps as the optimizer's `update`, to rounding. On the CPU each
-    contiguous parameter in float32 or float64 is read and written once, by
-    a compiled loop; elsewhere `update` itself runs, without a
+    parameter in float32 or float64 whose entries follow each other in
+    memory, in order or with its last two dimensions exchanged, is read and
+    written once, by a compiled loop; elsewhere `update` itself runs, without a
     synchronisation of the device. Page "Optimizers as pure functions".
 
     Args:
@@ -614,11 +629,19 @@ class _Stepper:
         self._table = None
         if all(
             p.device.type == "cpu"
-            and p.is_contiguous()
+            and _as_stored(p).is_contiguous()
             and p.dtype in (torch.float32, torch.float64)
             for p in parameters.values()
         ):
             self._table = _settings_table(rule, settings, networks)
+
+    def _lying_alike(self, gradients: Parameters) -> Parameters:
+        """Return gradients that lie in memory as their parameters do."""
+        lying = dict(gradients)
+        for key, old in self.parameters.items():
+            if lying[key].stride() != old.stride():
+                lying[key] = torch.empty_like(old).copy_(lying[key])
+        return lying
 
     @torch.no_grad()
     def __call__(self, gradients: Parameters) -> None:
@@ -627,7 +650,7 @@ class _Stepper:
             _compiled_step(
                 self.rule,
                 self.parameters,
-                {key: g.contiguous() for key, g in gradients.items()},
+                self._lying_alike(gradients),
                 self.state,
                 self._table,
             )

@@ -188,7 +188,7 @@ def test_alone_is_together(depth: int, kind: str) -> None:
 
 @pytest.mark.parametrize("orders", [9, [1, 2, 2], [1, 2, 3]])
 @pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
-@pytest.mark.parametrize("method", ["stacked", "functional"])
+@pytest.mark.parametrize("method", ["stacked", "sparse", "functional"])
 def test_orders_and_optimizers(
     method: str, optimizer: str, orders: list[int] | int
 ) -> None:
@@ -202,7 +202,7 @@ def test_orders_and_optimizers(
 
 
 @pytest.mark.parametrize("kind", ["relu", "sigmoid"])
-@pytest.mark.parametrize("method", ["stacked", "functional"])
+@pytest.mark.parametrize("method", ["stacked", "sparse", "functional"])
 def test_negative_biases_and_price_per_node(method: str, kind: str) -> None:
     check_alone_is_together(
         dense(2, kind, negative_biases=True, output_bias=False),
@@ -295,7 +295,7 @@ def test_stacked_is_functional(
         )
 
 
-@pytest.mark.parametrize("method", ["stacked", "functional"])
+@pytest.mark.parametrize("method", ["stacked", "sparse", "functional"])
 def test_single_precision_stays_close(method: str) -> None:
     groups = []
     for dtype in (torch.float64, torch.float32):
@@ -328,7 +328,7 @@ def test_default_order_is_the_networks_own() -> None:
 
 
 @pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
-@pytest.mark.parametrize("method", ["stacked", "functional"])
+@pytest.mark.parametrize("method", ["stacked", "sparse", "functional"])
 def test_a_lost_network_disturbs_nobody(method: str, optimizer: str) -> None:
     x, t = data()
     whole, rest = Ensemble(dense(2), [0, 1, 2]), Ensemble(dense(2), [0, 2])

@@ -218,11 +218,12 @@ def test_first_step(name: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda p: p.mT.contiguous().mT,  # not contiguous
+        lambda p: p.mT.contiguous().mT,  # compiled, too
+        lambda p: torch.stack([p, p], -1)[..., 0],  # with gaps
         lambda p: p.bfloat16(),
         lambda p: p.requires_grad_(),
     ],
-    ids=["transposed", "half", "leaf"],
+    ids=["transposed", "gaps", "half", "leaf"],
 )
 def test_any_parameters(name: str, change: Callable[[Tensor], Tensor]) -> None:
     begin = torch.randn(2, 3, 4)
@@ -236,6 +237,24 @@ def test_any_parameters(name: str, change: Callable[[Tensor], Tensor]) -> None:
     torch.testing.assert_close(
         found[1], begin[1] - first, rtol=2e-2, atol=2e-2
     )
+
+
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
+def test_turned_parameters_take_the_same_steps(name: str) -> None:
+    """However parameters and gradients lie, the same bits come out."""
+    draws = torch.Generator().manual_seed(2)
+    begin = torch.randn(3, 4, 5, generator=draws)
+    slopes = torch.randn(6, 3, 4, 5, generator=draws)
+    theta, turned = begin.clone(), begin.mT.contiguous().mT
+    rates = {"learning_rate": torch.tensor([0.0, 0.1, 0.01])}
+    step = make_stepper(name, {"w": theta}, rates, networks=3)
+    other = make_stepper(name, {"w": turned}, rates, networks=3)
+    for number, slope in enumerate(slopes):
+        step({"w": slope})
+        lying = slope.mT.contiguous().mT if number % 2 else slope
+        other({"w": lying})
+        assert torch.equal(theta, turned)
+    assert turned.stride() == (20, 1, 4) and not theta.equal(begin)
 
 
 @pytest.mark.parametrize("name", list(OPTIMIZERS))

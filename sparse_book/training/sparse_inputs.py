@@ -211,7 +211,7 @@ def _fast() -> Callable[..., None]:
 
 
 def _sparse_product(sparse: Tensor, tables: Tensor, out: Tensor) -> None:
-    """Write products of sparse matrices with tables, equation eq-listed.
+    """Write products of sparse matrices with tables, equation eq-row-sum.
 
     sparse: (groups, rows, places), one for many networks; tables: (networks,
     places, columns); out: (networks, rows, columns), in order in memory.

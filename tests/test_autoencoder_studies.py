@@ -221,7 +221,7 @@ def made(study: Study, value: Value, keep: int | None = None) -> StudyResults:
     for c in study.conditions("paper")[:keep]:
         for seed in range(2):
             row: dict[str, Any] = {**c, "seed": seed}
-            for name in ("test_error", "inactive"):
+            for name in ("test_error", "inactive", "shown_error"):
                 row[name] = value(c, name, 1e4 * c["coefficient"])
             for kind in ("active_units", "active_share"):
                 for layer in (1, 2, 3):
@@ -247,6 +247,12 @@ def narrow_first(c: Mapping[str, Any], name: str, price: float) -> float:
 def wide_first(c: Mapping[str, Any], name: str, price: float) -> float:
     fall = 1.2 if c["size"] == "wide" else 5.7
     return 0.01 if price < fall else 0.08
+
+
+def copies(c: Mapping[str, Any], name: str, price: float) -> float:
+    """Without a price the wide network copies best, the narrow one next."""
+    first = {"wide": 0.007, "narrow": 0.009, "equal": 0.011}
+    return first[c["size"]] if not price else 0.02
 
 
 def layers(sign: float) -> Value:
@@ -298,6 +304,7 @@ CASES: dict[str, tuple[Value, Value]] = {
     "code-rises": (hump, hollow),
     "alike": (flat, twice),
     "flat": (bend, slope),
+    "six": (copies, dip),
     "flat-between": (flat, lambda c, n, p: 0.01 + 0.1 * (p > 0)),
     "fashion-improves": (dip, flat),
     "fashion-first-sparsest": (layers(1), layers(-1)),

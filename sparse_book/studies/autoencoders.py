@@ -642,6 +642,26 @@ def _alike(results: StudyResults) -> Verdict:
         "0.8 to 1.25)",
     )
 
+# %% ../../nbs/studies/autoencoders.ipynb #claims-six
+#| code-fold: true
+def _six(results: StudyResults) -> Verdict:
+    errors = {
+        (row["size"], row["coefficient"]): float(row["shown_error"])
+        for row in results.rows
+        if row["seed"] == 0
+    }
+    if not {(size, 0.0) for size in SIZE_NAMES} <= errors.keys():
+        return Verdict("not run", "a size without penalty is missing")
+    free = {size: errors[size, 0.0] for size in SIZE_NAMES}
+    best = min(errors, key=lambda place: errors[place])
+    return verdict_of(
+        [best == ("wide", 0.0), free["narrow"] < free["equal"]],
+        f"one six, one network each: {_thousandths(list(free.values()))} "
+        f"thousandths without penalty ({', '.join(SIZE_NAMES)}; thesis: 7 "
+        f"for wide); the best of all, {_thousandths([errors[best]])}, is "
+        f"{best[0]} at λ = {best[1]:g}",
+    )
+
 # %% ../../nbs/studies/autoencoders.ipynb #claims
 #| code-fold: true
 def _claim(
@@ -701,6 +721,14 @@ CLAIMS = (
         "and then grows rapidly",
         "4.2, figure 4.16",
         _flat,
+    ),
+    _claim(
+        "six",
+        "Of all networks the wide one without penalty rebuilds the six "
+        "best, with a squared error of 0.007; of those without penalty the "
+        "narrow one comes next",
+        "4.2, figure 4.17",
+        _six,
     ),
 )
 

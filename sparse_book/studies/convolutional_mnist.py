@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FIGURE_4_1', 'FIGURE_4_2', 'FIGURE_4_3', 'FIGURE_4_4', 'FIGURE_4_7', 'CNN_BETTER', 'CNN_CRITICAL', 'CNN_SENSITIVE',
-           'CNN_LEVELS', 'CNN_EMPTY', 'CNN_NEGATIVE', 'kernel_medians', 'critical_kernel_price', 'unit_count',
-           'kept_images']
+           'CNN_BUSIER', 'CNN_LEVELS', 'CNN_EMPTY', 'CNN_NEGATIVE', 'kernel_medians', 'critical_kernel_price',
+           'unit_count', 'kept_images']
 
 # %% ../../nbs/studies/convolutional_mnist.ipynb #imports
 #| code-fold: true
@@ -223,6 +223,30 @@ def _lacking(*tables: StudyResults) -> Verdict | None:
     return None
 
 
+def _layer_counts(
+    results: StudyResults, kernel: int
+) -> dict[float, list[float]]:
+    """Return the mean active units of every layer of kernels, by price.
+
+    At prices below the critical one.
+    """
+    limit = critical_kernel_price(results, kernel)
+    return {
+        price: [
+            float(
+                results.values(
+                    f"active_units_{layer + 1}",
+                    kernel=kernel,
+                    coefficient=price,
+                ).mean()
+            )
+            for layer in range(results.rows[0]["layers"])
+        ]
+        for price in results.axis("coefficient")
+        if price < limit
+    }
+
+
 def _pair(results: StudyResults, name: str, kernel: int) -> list[float]:
     """Return a measure's median without penalty and at λ = 0.002."""
     found = [
@@ -349,6 +373,29 @@ def _levels_off(two: StudyResults, three: StudyResults) -> Verdict:
     )
 
 
+def _busier(two: StudyResults, three: StudyResults) -> Verdict:
+    lacking = _lacking(two, three)
+    if lacking:
+        return lacking
+    parts, texts = list[bool](), []
+    for results, kernel in ((two, 7), (two, 11), (three, 3)):
+        table = _layer_counts(results, kernel)
+        rising = [all(a < b for a, b in pairwise(t)) for t in table.values()]
+        parts += rising
+        layers = _WORDS[results.rows[0]["layers"]]
+        lost = [p for p, up in zip(table, rising, strict=True) if not up]
+        texts.append(
+            f"{sum(rising)} of {len(rising)} ({layers}, kernel {kernel}"
+            + f"; not at λ = {_listed(lost, '{:g}')}" * bool(lost)
+            + ")"
+        )
+    return verdict_of(
+        parts,
+        "active units grow from layer to layer at so many of the prices "
+        f"below the critical one: {', '.join(texts)}",
+    )
+
+
 CNN_SENSITIVE = Claim(
     "thesis-cnn-kernels-sensitive",
     "Larger kernels are more sensitive to λ although they have fewer units",
@@ -356,6 +403,15 @@ CNN_SENSITIVE = Claim(
     "4.1.1",
     _CNNS,
     _sensitive,
+)
+CNN_BUSIER = Claim(
+    "thesis-cnn-layers-busier",
+    "Each layer of kernels has more active units than the one before: two "
+    "layers of 7 × 7 and of 11 × 11 kernels, three of 3 × 3",
+    _SOURCE,
+    "4.1.1, figures 4.2 and 4.3",
+    ("thesis-cnn-2", "thesis-cnn-3"),
+    _busier,
 )
 CNN_LEVELS = Claim(
     "thesis-cnn-levels-off",

@@ -3,7 +3,7 @@
 Networks with one hidden layer of rectified units, as in figure 3.1 of
 Askey-Doran (2021): batches of 100, Adam, a penalty on activity. A few dozen
 steps of each way are timed, after a warm-up, and scaled to an epoch; the
-fastest round counts. Five ways, and a yardstick:
+fastest round counts. Five ways, and two yardsticks:
 
 - "loader": the thesis's own, as its appendix C lists it, one network after
   the other: a DataLoader that turns image after image into a tensor, a hook,
@@ -21,7 +21,9 @@ fastest round counts. Five ways, and a yardstick:
   black pixels;
 - "product": no way to train: the time in which the processor, at the rate of
   its own product of two large matrices, does all multiplications of an epoch
-  and nothing else.
+  and nothing else (the file says which share of the pixels is not zero);
+- "adam": no way to train: the optimizer's steps of an epoch and nothing else,
+  in the same ensembles.
 
 Ensembles, like the loops on tensors, train and do not look at validation
 images after every epoch: the book's studies do that once, at the end.
@@ -59,7 +61,8 @@ from sparse_book.data.store import MissingDataError
 from sparse_book.guard import import_torchvision
 from sparse_book.networks.fully_connected import FullyConnected
 from sparse_book.studies.fully_connected import RELU_ONE
-from sparse_book.training.ensemble import Tally, train_ensemble
+from sparse_book.training.ensemble import Ensemble, Tally, train_ensemble
+from sparse_book.training.optimizers import make_stepper
 from sparse_book.training.run import CACHE_BYTES, _ensemble_of, plan_ensembles
 from sparse_book.training.study import StudyData, load_study_data, tasks
 
@@ -74,6 +77,7 @@ TITLES = {
     "tensors": "loop, tensors",
     "fused": "loop, tensors, fused Adam",
     "product": "matrix products alone",
+    "adam": "Adam alone",
     "dense": "ensemble, all products",
     "ensemble": "ensemble",
 }
@@ -212,6 +216,30 @@ def product(hidden: int, data: StudyData, work: float) -> float:
     )
 
 
+def adam(hidden: int, data: StudyData, work: float) -> float:
+    """Seconds per step and network of the optimizer alone."""
+    networks, _ = planned(hidden, data)
+    gradients = {k: torch.rand_like(p) for k, p in networks.parameters.items()}
+    step = make_stepper("adam", networks.parameters, networks=len(networks))
+    seconds, begun = [], time.perf_counter()
+    while time.perf_counter() - begun < work:
+        start = CLOCKS[CHOSEN[0]]()
+        step(gradients)
+        seconds.append(CLOCKS[CHOSEN[0]]() - start)
+    return sorted(seconds)[len(seconds) // 2] / len(networks)
+
+
+def planned(hidden: int, data: StudyData) -> tuple[Ensemble, dict[str, Any]]:
+    """The first planned ensemble, and how it is trained."""
+    wanted = [
+        task
+        for task in tasks(RELU_ONE, "paper", data)
+        if task.condition["hidden"] == hidden
+    ]
+    group = plan_ensembles(RELU_ONE, wanted, data, budget=CACHE_BYTES)[0]
+    return _ensemble_of(RELU_ONE, group, data, torch.device("cpu"))
+
+
 class _Enough(Exception):
     """Raised by the watch when enough steps are timed."""
 
@@ -220,15 +248,7 @@ def ensemble(
     hidden: int, data: StudyData, work: float, method: str = "auto"
 ) -> tuple[int, float, int]:
     """Networks of a planned ensemble, seconds per step of each, steps."""
-    wanted = [
-        task
-        for task in tasks(RELU_ONE, "paper", data)
-        if task.condition["hidden"] == hidden
-    ]
-    group = plan_ensembles(RELU_ONE, wanted, data, budget=CACHE_BYTES)[0]
-    networks, options = _ensemble_of(
-        RELU_ONE, group, data, torch.device("cpu")
-    )
+    networks, options = planned(hidden, data)
     start, count, warm = 0.0, 0, 5
 
     def watch(step: int, tally: Tally) -> None:
@@ -244,7 +264,10 @@ def ensemble(
             networks, *data.train, watch=watch, **options | {"method": method}
         )
     seconds = (CLOCKS[CHOSEN[0]]() - start) / count
-    return len(group), seconds / len(group), count
+    return len(networks), seconds / len(networks), count
+
+
+BOUNDS = {"product": product, "adam": adam}
 
 
 def _side(
@@ -277,8 +300,8 @@ def _slowest(way: str, hidden: int, data: StudyData, work: float) -> float:
     if way in METHODS:
         given = hidden, data, work, METHODS[way]
         return max(s for _, s, _ in side_by_side(ensemble, *given))
-    if way == "product":
-        return float(max(side_by_side(product, hidden, data, work)))
+    if way in BOUNDS:
+        return float(max(side_by_side(BOUNDS[way], hidden, data, work)))
     return max(side_by_side(loop, way, hidden, data, STEPS[way]))
 
 
@@ -293,10 +316,11 @@ def measure_round(
             # live in a process of their own.
             found[way, 1, threads] = alone(way, hidden, data, threads)
         found[way, CORES, 1] = _slowest(way, hidden, data, work) / CORES
-    found["product", 1, 1] = product(hidden, data, work)
+    for way, job in BOUNDS.items():
+        found[way, 1, 1] = job(hidden, data, work)
     for way, method in METHODS.items():
         found[way, 1, 1] = ensemble(hidden, data, work, method)[1]
-    for way in ("product", *METHODS):
+    for way in (*BOUNDS, *METHODS):
         found[way, CORES, 1] = _slowest(way, hidden, data, work) / CORES
     return found
 
@@ -412,6 +436,7 @@ def main() -> None:
         "clock": options.clock,
         "data": data.name,
         "checksum": data.checksum,
+        "lit": f"{float((data.train[0] != 0).double().mean()):.4f}",
         "device": "cpu",
         "machine": platform.machine(),
         "date": now.isoformat(timespec="seconds"),

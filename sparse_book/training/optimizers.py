@@ -513,8 +513,10 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 def _by_threads(
     loop: Callable[..., None], networks: int, *arguments: Any
 ) -> None:
-    """Call a compiled loop, whose last arguments are the first network and
-    the one behind the last, once for every thread's share of them."""
+    """Call a compiled loop once for every thread's share of networks.
+
+    Its last arguments are the first network and the one behind the last.
+    """
     threads = min(torch.get_num_threads(), networks)
     if threads == 1:
         return loop(*arguments, 0, networks)

@@ -258,10 +258,16 @@ _LIT = 0.3  # share of inputs that are not zero, below which skipping pays
 _NARROW = 16  # units, below which it does not
 
 
+def _readable(problem: _Problem) -> bool:
+    """Tell whether compiled loops can read the networks."""
+    some = next(problem.template.parameters())
+    return some.device.type == "cpu" and some.dtype in _DTYPES
+
+
 def _check_place(problem: _Problem) -> None:
     """Refuse networks that compiled loops cannot read."""
-    some = next(problem.template.parameters())
-    if some.device.type != "cpu" or some.dtype not in _DTYPES:
+    if not _readable(problem):
+        some = next(problem.template.parameters())
         raise ValueError(
             "method 'sparse' needs networks on the processor, in float32 or "
             f"float64, got {some.dtype} on {some.device.type}"
@@ -271,13 +277,11 @@ def _check_place(problem: _Problem) -> None:
 def _pays(problem: _Problem, inputs: Tensor) -> bool:
     """Tell whether skipping zeros among the inputs pays, and is possible."""
     network = problem.template
-    if not isinstance(network, FullyConnected) or not _written_out(problem):
+    if not isinstance(network, FullyConnected) or not _readable(problem):
         return False
-    sizes = [p.numel() for p in network.parameters()]
-    first = network.sizes[0] * network.sizes[1]
-    some = next(network.parameters())
-    if some.device.type != "cpu" or some.dtype not in _DTYPES:
-        return False
-    if network.sizes[1] < _NARROW or 2 * first < sum(sizes):
+    weights = sum(parameter.numel() for parameter in network.parameters())
+    fan_in, units = network.sizes[:2]
+    first = 2 * fan_in * units >= weights  # holds most of them
+    if not first or units < _NARROW or not _written_out(problem):
         return False
     return int(inputs.count_nonzero()) <= _LIT * inputs.numel()

@@ -43,3 +43,9 @@ def lines(name: str) -> list[dict[str, str]]:
     """Return what was measured of the networks of one name."""
     with (RESULTS / "networks.csv").open(encoding="utf-8") as file:
         return [row for row in csv.DictReader(file) if row["name"] == name]
+
+
+def normal(*shape: int, seed: int = 1) -> torch.Tensor:
+    """Normal numbers in float64, always the same."""
+    draws = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=draws, dtype=torch.float64)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks_for_tests import normal
 from torch.nn import functional as F
 
 from sparse_book.networks.autoencoder import Autoencoder
@@ -39,11 +40,6 @@ def sparse_maps(
     kept = torch.rand(shape, generator=draws) < share
     values = torch.rand(shape, generator=draws, dtype=torch.float64) + 0.1
     return (values * kept).to(dtype)
-
-
-def normal(*shape: int, seed: int = 1) -> torch.Tensor:
-    draws = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=draws, dtype=torch.float64)
 
 
 @settings(max_examples=60, deadline=None)

@@ -11,8 +11,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks_for_tests import normal
 from torch import Tensor
 
+from sparse_book.data.store import MissingDataError
 from sparse_book.networks.convolutional import Convolutional
 from sparse_book.networks.fully_connected import FullyConnected
 from sparse_book.training import sparse_inputs
@@ -23,13 +25,9 @@ from sparse_book.training.ensemble import (
     _stacked_gradients,
     train_ensemble,
 )
+from sparse_book.training.study import load_study_data
 
 WIDTHS = [1, 3, 4, 16, 17, 63, 64, 65, 85, 128, 130]
-
-
-def normal(*shape: int, seed: int = 1) -> Tensor:
-    draws = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=draws, dtype=torch.float64)
 
 
 def sparse(*shape: int, share: float, seed: int = 2) -> Tensor:
@@ -250,6 +248,21 @@ def test_where_it_pays(
     problem = _Problem(network, network.hidden_names, "cross-entropy", False)
     x = torch.zeros(10, sizes[0]).to(kind)
     x[:, : int(share * sizes[0])] = 1
+    assert sparse_inputs._pays(problem, x) == pays
+
+
+@pytest.mark.parametrize(
+    ("name", "pays"), [("mnist", True), ("fashion-mnist", False)]
+)
+def test_digits_are_dark_enough_and_clothes_are_not(
+    name: str, pays: bool
+) -> None:
+    try:
+        x = load_study_data(name).train[0].flatten(1)
+    except MissingDataError:
+        pytest.skip(f"{name} is not at hand")
+    network = FullyConnected((784, 64, 10))
+    problem = _Problem(network, network.hidden_names, "cross-entropy", False)
     assert sparse_inputs._pays(problem, x) == pays
 
 

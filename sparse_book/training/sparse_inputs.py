@@ -160,16 +160,14 @@ def _multiply(
 ) -> None:
     """Write the product of a listed matrix and a table, stripe by stripe."""
     left, columns = 0, out.shape[1]
-    if columns > 64 and len(table) <= 128:
-        near = np.empty((len(table), 64), table.dtype)
-        while left + 64 <= columns:
-            for row in range(len(table)):
-                for column in range(64):
-                    near[row, column] = table[row, left + column]
-            _stripe(ends, index, value, near, 0, out, left, 64)
-            left += 64
+    copied = columns > 64 and len(table) <= 128  # a stripe fits the cache
+    near = np.empty((len(table) if copied else 0, 64), table.dtype)
     while left + 64 <= columns:
-        _stripe(ends, index, value, table, left, out, left, 64)
+        if copied:
+            near[:] = table[:, left : left + 64]
+            _stripe(ends, index, value, near, 0, out, left, 64)
+        else:
+            _stripe(ends, index, value, table, left, out, left, 64)
         left += 64
     while left + 16 <= columns:
         _stripe(ends, index, value, table, left, out, left, 16)
